@@ -1,0 +1,143 @@
+"""Capture: from the user's module to a Program, by torch.export, else by a concrete trace of one run."""
+
+import copy
+import logging
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import fx
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils import _pytree as pytree
+
+from .errors import CaptureError, DataError
+from .program import Program
+
+Args = tuple[Any, ...]
+Kwargs = Mapping[str, Any]
+
+
+def capture(model: torch.nn.Module, args: Args, kwargs: Kwargs | None = None) -> Program:
+    """Capture a model in evaluation form.
+
+    args, kwargs: example inputs; their shapes become the program's, except for a common leading dimension (the batch),
+    which stays free: a batch of one is captured as two, so that it cannot be mistaken for a broadcast.
+    Raises CaptureError (with the reason of every attempt) and DataError (NaN or infinite weights).
+    """
+    named = dict(kwargs or {})
+    _check_weights(model)
+    was_training = {name: module.training for name, module in model.named_modules()}
+    model.eval()
+    try:
+        _check_example(model, args, named)
+        graph, origin, example = _first_that_works(model, args, named)
+    finally:
+        for name, module in model.named_modules():
+            module.training = was_training[name]
+    return Program(graph=graph, model=model, example=(example[0], example[1]), origin=origin)
+
+
+def _first_that_works(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> tuple[fx.GraphModule, str, tuple[Args, Kwargs]]:
+    examples: list[tuple[Args, dict[str, Any]]] = []
+    doubled = _double_batch(args, kwargs)
+    if doubled is not None:
+        examples.append(doubled)
+    examples.append((args, kwargs))
+    attempts: list[tuple[str, Callable[..., fx.GraphModule]]] = [("export", _export), ("concrete", _concrete)]
+    failures: list[str] = []
+    for origin, attempt in attempts:
+        for example in examples:
+            try:
+                return attempt(model, *example), origin, (args, kwargs)
+            # What a tracer raises depends on the user's code, which it executes: every failure is kept and reported.
+            except Exception as failure:
+                failures.append(f"{origin}: {_first_line(failure)}")
+    unique = list(dict.fromkeys(failures))
+    raise CaptureError("the model cannot be captured; " + "; ".join(unique) + "; give a model that torch.export accepts, or its static part")
+
+
+def _first_line(failure: Exception) -> str:
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    return f"{failure.__class__.__qualname__}: {lines[0] if lines else ''}"[:300]
+
+
+def _export(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.GraphModule:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(model, args, kwargs, strict=False)
+        unlifted: Any = exported.module(check_guards=False)
+    return fx.GraphModule(unlifted, unlifted.graph, "Captured")
+
+
+def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.GraphModule:
+    """Record the operators of one run on the example: branches and sizes that depend on data become constants."""
+    state = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    flat, spec = pytree.tree_flatten((args, kwargs))
+    tensors = [i for i, leaf in enumerate(flat) if isinstance(leaf, torch.Tensor)]
+
+    def run(names_to_state: dict[str, torch.Tensor], inputs: list[torch.Tensor]) -> list[Any]:
+        full = list(flat)
+        for i, tensor in zip(tensors, inputs, strict=True):
+            full[i] = tensor
+        call_args, call_kwargs = pytree.tree_unflatten(full, spec)
+        result = torch.func.functional_call(model, names_to_state, call_args, call_kwargs)
+        return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = make_fx(run, tracing_mode="real", pre_dispatch=True)(state, [flat[i] for i in tensors])
+    return _lift_state(traced, list(state.items()))
+
+
+def _lift_state(traced: fx.GraphModule, state: list[tuple[str, torch.Tensor]]) -> fx.GraphModule:
+    """Turn the leading placeholders back into named state, and fake the recorded values."""
+    graph = fx.Graph()
+    mapping: dict[fx.Node, fx.Node] = {}
+    root: dict[str, Any] = {name: tensor for name, tensor in state}
+    placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
+    names = {node: name for node, (name, _) in zip(placeholders, state, strict=False)}
+    for node in traced.graph.nodes:
+        if node in names:
+            mapping[node] = graph.get_attr(names[node]) if node.users else graph.get_attr(names[node])
+        else:
+            if node.op == "get_attr":
+                root[str(node.target)] = getattr(traced, str(node.target))
+            mapping[node] = graph.node_copy(node, lambda n: mapping[n])
+        mapping[node].meta.update(node.meta)
+    graph.lint()
+    module = fx.GraphModule(root, graph, "Captured")
+    mode = torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True)  # pyright: ignore[reportPrivateUsage]
+    for node in module.graph.nodes:
+        value = node.meta.get("val", root.get(str(node.target)) if node.op == "get_attr" else None)
+        if isinstance(value, torch.Tensor) and not isinstance(value, torch._subclasses.fake_tensor.FakeTensor):  # pyright: ignore[reportPrivateUsage]
+            node.meta["val"] = mode.from_tensor(value.detach(), static_shapes=True)
+    return module
+
+
+def _double_batch(args: Args, kwargs: dict[str, Any]) -> tuple[Args, dict[str, Any]] | None:
+    flat, spec = pytree.tree_flatten((args, kwargs))
+    tensors = [leaf for leaf in flat if isinstance(leaf, torch.Tensor) and leaf.dim() > 0]
+    if not tensors or any(t.shape[0] != 1 for t in tensors):
+        return None
+    twice = [torch.cat([leaf, leaf]) if isinstance(leaf, torch.Tensor) and leaf.dim() > 0 else leaf for leaf in flat]
+    doubled_args, doubled_kwargs = pytree.tree_unflatten(twice, spec)
+    return doubled_args, doubled_kwargs
+
+
+def _check_weights(model: torch.nn.Module) -> None:
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name} holds NaN or infinite values; repair or reload the weights before compiling")
+
+
+def _check_example(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> None:
+    level = logging.getLogger().level
+    try:
+        with torch.no_grad():
+            copy.copy(model)(*args, **kwargs)
+    except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AssertionError) as failure:
+        shapes = ", ".join(str(tuple(a.shape)) for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor))
+        raise CaptureError(f"the model does not accept the example inputs ({shapes}): {_first_line(failure)}") from failure
+    finally:
+        logging.getLogger().setLevel(level)
