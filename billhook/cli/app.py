@@ -1,0 +1,130 @@
+"""The commands. Each parses its options into values and hands them to a job; whatever is heavy is imported there, so `--help` is quick."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from billhook import options
+
+from . import jobs
+
+app = typer.Typer(
+    help="Cut a trained PyTorch network to a measured latency budget: smaller trainable model, tuned kernels.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Function that returns the trained nn.Module: package.module:build")]
+ExampleOption = Annotated[
+    list[str],
+    typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
+]
+DatabaseOption = Annotated[
+    Path | None, typer.Option("--db", metavar="FILE", help="Measurement database [default: $BILLHOOK_DB, else in the cache folder]")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        from billhook import __version__
+
+        typer.echo(f"billhook {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the report, the record and the bundle go.")] = Path(
+        "out/demo"
+    ),
+    database: DatabaseOption = None,
+) -> None:
+    """The main job on embedded data: train, cut to half the measured latency, tune, verify, report."""
+    raise typer.Exit(jobs.run_demo(options.result_folder(out), _database(database)))
+
+
+@app.command()
+def trace(
+    model: ModelArgument,
+    example: ExampleOption,
+    text: Annotated[bool, typer.Option("--text", help="Print the whole program with the type of every dimension.")] = False,
+) -> None:
+    """Show the axes of a model: what can be pruned, what is frozen, and which operator freezes it."""
+    jobs.run_trace(options.parse_reference(model, "MODEL"), options.parse_inputs(example), text=text)
+
+
+@app.command("compile")
+def compile_(
+    model: ModelArgument,
+    example: ExampleOption,
+    data: Annotated[str, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader")],
+    latency: Annotated[str, typer.Option(metavar="BUDGET", help="Share of the best dense latency (50%) or a time (12ms).")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; made anew, or replaced if it is a result.")],
+    target: Annotated[str, typer.Option(metavar="TARGET", help="What the kernels are made for.")] = "llvm",
+    evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
+    finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
+    job = jobs.CompileJob(
+        model=options.parse_reference(model, "MODEL"),
+        inputs=options.parse_inputs(example),
+        data=options.parse_reference(data, "--data"),
+        evaluate=options.parse_reference(evaluate, "--evaluate") if evaluate else None,
+        finetune=options.parse_reference(finetune, "--finetune") if finetune else None,
+        budget=options.parse_budget(latency),
+        target=target,
+        out=options.result_folder(out),
+        database=_database(database),
+    )
+    raise typer.Exit(jobs.run_compile(job))
+
+
+@app.command()
+def load(
+    saved: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `compile` wrote.")],
+    model: ModelArgument,
+) -> None:
+    """Re-apply a saved plan and its weights to a fresh model, and say what came out."""
+    jobs.run_load(options.existing(saved, "DIR"), options.parse_reference(model, "MODEL"))
+
+
+@app.command()
+def verify(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")]) -> None:
+    """Check a bundle: checksums, the test vector against its expected output, and the latency here."""
+    jobs.run_verify(options.existing(bundle, "BUNDLE"))
+
+
+@app.command()
+def report(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="record.json of a run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Render a record as one self-contained HTML page."""
+    source = options.existing(record, "RECORD")
+    from billhook.report import read_record, write_report
+
+    write_report(read_record(source), out)
+    typer.echo(out)
+
+
+@app.command()
+def doctor(database: DatabaseOption = None) -> None:
+    """Check that everything needed is here, and say how to get what is not."""
+    from billhook.doctor import examine, show
+
+    findings = examine(_database(database))
+    show(findings)
+    raise typer.Exit(0 if all(f.ok or not f.required for f in findings) else 1)
+
+
+def _database(chosen: Path | None) -> Path:
+    return chosen or options.default_database(os.environ)

@@ -1,0 +1,1 @@
+"""The report: a versioned record of a run, and its rendering as one self-contained HTML page."""

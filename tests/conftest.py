@@ -1,0 +1,26 @@
+"""What all tests share: one thread each, a marker by folder, repeatable random tests."""
+
+import os
+from pathlib import Path
+
+# Set before torch and TVM load: two xdist workers share two cores, and results must not depend on the thread count.
+for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest
+from hypothesis import settings
+
+TESTS = Path(__file__).parent
+NEEDS = ("none", "tvm", "slow", "gpu", "device")
+
+settings.register_profile("house", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("explore", deadline=None, derandomize=False, print_blob=True, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "house"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with the folder that it lies in: what a test needs is where it is."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in NEEDS:
+            item.add_marker(getattr(pytest.mark, folder))
