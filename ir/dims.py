@@ -8,6 +8,7 @@ output is one leaf, `cat(a, b)` is `a ++ b`, a fused attention width is `heads *
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,7 @@ class Concat:
         return " ++ ".join(map(str, self.segments))
 
 
-type Dim = Leaf | Product | Concat
+Dim: TypeAlias = Leaf | Product | Concat
 
 
 def leaves(dim: Dim) -> Iterator[Leaf]:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, Union
 
 Role = Literal["activation", "parameter"]
 
@@ -45,8 +45,8 @@ class Ref:
         return f"%{self.index}"
 
 
-type Literal_ = int | float | bool | str | None
-type Arg = Ref | Literal_ | tuple["Arg", ...]
+Literal_: TypeAlias = int | float | bool | str | None
+Arg: TypeAlias = Union[Ref, Literal_, tuple["Arg", ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ by strictly smaller ones, so solving always ends; merging is union by size, so a
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import TypeAlias, final
 
 from ..ir.axis import Reason
 
@@ -49,7 +49,7 @@ class Cat:
     size: int
 
 
-type Term = Atom | Prod | Cat
+Term: TypeAlias = Atom | Prod | Cat
 
 
 def resolve(term: Term) -> Term:

@@ -1,0 +1,101 @@
+"""Look-ups by index tensors, and tensors made from nothing."""
+
+from typing import Any
+
+from torch import fx
+
+from ..unify import Atom, Term
+from .context import Context, Result
+from .contraction import unsolved
+from .registry import rule
+
+
+@rule("aten.embedding")
+def embedding(ctx: Context, node: fx.Node) -> Result:
+    a = ctx.bind(node)
+    weight, indices = ctx.dims(a["weight"]), ctx.dims(a["indices"])
+    ctx.freeze(node, "rows are looked up by number", weight[0])
+    ctx.role(a["weight"], 1, "producer")
+    return (*indices, weight[1])
+
+
+@rule("aten.index_select")
+def index_select(ctx: Context, node: fx.Node) -> Result:
+    a = ctx.bind(node)
+    x = list(ctx.dims(a["self"]))
+    dim = a["dim"] % len(x)
+    ctx.freeze(node, "indexed by data", x[dim])
+    new = Atom(ctx.shape(node)[dim])
+    ctx.freeze(node, "indexed by data", new)
+    x[dim] = new
+    return tuple(x)
+
+
+@rule("aten.index")
+def index(ctx: Context, node: fx.Node) -> Result:
+    """Dimensions that are indexed are frozen; the index's own dimensions take their place."""
+    a = ctx.bind(node)
+    x: tuple[Term, ...] = ctx.dims(a["self"])
+    indices: list[Any] = list(a["indices"])
+    indices += [None] * (len(x) - len(indices))
+    used = [i for i, v in enumerate(indices) if v is not None]
+    if any(str(indices[i].meta["val"].dtype) == "torch.bool" for i in used):
+        return unsolved(ctx, node, "indexed by a boolean mask")
+    for i in used:
+        ctx.freeze(node, "indexed by data", x[i])
+    shape = ctx.shape(node)
+    count = len(shape) - (len(x) - len(used))
+    adjacent = used == list(range(used[0], used[-1] + 1))
+    at = used[0] if adjacent else 0
+    inner = ctx.broadcast(node, [indices[i] for i in used], shape[at : at + count])
+    rest = [t for i, t in enumerate(x) if i not in used]
+    return (*rest[:at], *inner, *rest[at:])
+
+
+@rule("aten.zeros", "aten.ones", "aten.full", "aten.empty", "aten.new_zeros", "aten.new_ones", "aten.new_full", "aten.new_empty", "aten.scalar_tensor")
+def constant_fill(ctx: Context, node: fx.Node) -> Result:
+    """The same value everywhere: the shape simply follows whatever the result is combined with."""
+    out = ctx.fresh(ctx.shape(node))
+    if "scalar_tensor" not in str(node.target):
+        ctx.edit(node, {"size": ctx.sizes(out)})
+    return out
+
+
+@rule("aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.rand", "aten.randn", "aten.one_hot", "aten.hann_window")
+def ramp(ctx: Context, node: fx.Node) -> Result:
+    out = ctx.fresh(ctx.shape(node))
+    ctx.freeze(node, "values depend on position", *out)
+    return out
+
+
+@rule("aten.tril", "aten.triu")
+def triangle(ctx: Context, node: fx.Node) -> Result:
+    value = node.args[0]
+    assert isinstance(value, fx.Node)
+    x = ctx.dims(value)
+    ctx.freeze(node, "values depend on position", x[-1], x[-2])
+    return x
+
+
+@rule("aten.meshgrid", "aten.broadcast_tensors")
+def meshgrid(ctx: Context, node: fx.Node) -> Result:
+    """The results share their dimensions; the vectors of a grid vary along one of them each."""
+    values = node.args[0]
+    assert isinstance(values, (list, tuple))
+    shape = tuple(node.meta["val"][0].shape)
+    if "broadcast_tensors" in str(node.target):
+        terms = ctx.broadcast(node, [v for v in values if isinstance(v, fx.Node)], shape)
+        return [terms for _ in values]
+    swapped = node.kwargs.get("indexing") == "xy" or (len(node.args) > 1 and node.args[1] == "xy")
+    terms_list: list[Term] = []
+    for v in values:
+        assert isinstance(v, fx.Node)
+        terms_list.append(ctx.dims(v)[0] if ctx.dims(v) else Atom(1))
+    if swapped and len(terms_list) > 1:
+        terms_list[0], terms_list[1] = terms_list[1], terms_list[0]
+    return [tuple(terms_list) for _ in values]
+
+
+@rule("aten.sym_size", "aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar", "aten.item", "aten._local_scalar_dense")
+def no_tensor(ctx: Context, node: fx.Node) -> Result:
+    return ()

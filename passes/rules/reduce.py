@@ -1,0 +1,77 @@
+"""Reductions, and scans along a dimension."""
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from ..unify import Term
+from .context import Context, Result
+from .registry import rule
+
+SUMS = ("sum", "mean", "linalg_vector_norm", "norm", "nansum")
+STATISTICS = ("amax", "amin", "var", "std", "max", "min", "prod", "any", "all", "logsumexp", "argmax", "argmin", "median", "var_mean", "std_mean")
+
+
+@rule(*(f"aten.{name}" for name in (*SUMS, *STATISTICS)))
+def reduce(ctx: Context, node: fx.Node) -> Result:
+    """Sums ignore zeroed indices; an average keeps its dense divisor; every other statistic freezes its dimensions."""
+    a = ctx.bind(node)
+    name = str(node.target).split(".")[1]
+    x_node = a.get("self", a.get("input"))
+    if isinstance(a.get("other"), fx.Node):
+        return ctx.broadcast(node, [x_node, a["other"]], ctx.shape(node))
+    x = ctx.dims(x_node)
+    dims = _dims(a, len(x))
+    for dim in dims:
+        if name in SUMS and a.get("ord", a.get("p", 2)) not in (0, float("inf"), float("-inf")):
+            ctx.read(node, x_node, dim)
+        else:
+            ctx.freeze(node, f"{name} over this dimension", x[dim])
+            ctx.keep_nonempty(x[dim])
+    if name == "mean":
+        _keep_divisor(ctx, node, a, x, dims)
+    keep = bool(a.get("keepdim"))
+    out: list[Term] = []
+    for i, term in enumerate(x):
+        if i not in dims:
+            out.append(term)
+        elif keep:
+            out.extend(ctx.fresh([1]))
+    value = node.meta["val"]
+    return [tuple(out) for _ in value] if isinstance(value, (list, tuple)) else tuple(out)
+
+
+def _dims(a: dict[str, Any], rank: int) -> list[int]:
+    dim = a.get("dim")
+    if dim is None or dim == []:
+        return list(range(rank))
+    return [int(d) % rank for d in (dim if isinstance(dim, (list, tuple)) else [dim])]
+
+
+def _keep_divisor(ctx: Context, node: fx.Node, a: dict[str, Any], x: tuple[Term, ...], dims: list[int]) -> None:
+    count = 1
+    for dim in dims:
+        count *= x[dim].size
+    changes = {"self": a["self"], "dim": dims, "keepdim": bool(a.get("keepdim"))}
+    ctx.edit(node, changes, op=torch.ops.aten.sum.dim_IntList, scale=1.0 / count, when=tuple(x[d] for d in dims))
+
+
+@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.sort", "aten.argsort", "aten.topk", "aten.kthvalue")
+def scan(ctx: Context, node: fx.Node) -> Result:
+    a = ctx.bind(node)
+    x = list(ctx.dims(a["self"]))
+    dim = int(a["dim"] if a.get("dim") is not None else -1) % max(1, len(x))
+    ctx.freeze(node, "order along this dimension matters", x[dim])
+    value = node.meta["val"]
+    shapes = [tuple(v.shape) for v in value] if isinstance(value, (list, tuple)) else [tuple(value.shape)]
+    results: list[tuple[Term, ...]] = []
+    for shape in shapes:
+        new = ctx.fresh([shape[dim]])[0] if x else None
+        if new is not None:
+            ctx.freeze(node, "order along this dimension matters", new)
+            results.append((*x[:dim], new, *x[dim + 1 :]))
+        else:
+            results.append(())
+    return results if isinstance(value, (list, tuple)) else results[0]
+
