@@ -1,0 +1,98 @@
+"""Thin layer over TVM's TIR builder: flat float32 buffers, vector loads and stores, loops that vanish when they run once.
+
+A kernel takes its inputs in the workload's order and its output last, each a flat 1-D float32 buffer. Accumulators are separate small
+buffers: TVM puts those on the stack and LLVM keeps them in registers, where one large array would become a heap allocation.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tvm.script.ir_builder.tirx as T
+from tvm.script.ir_builder import IRBuilder
+
+KERNEL = "kernel"  # every kernel's global symbol; the network builder renames it
+
+
+def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None) -> Any:
+    """A PrimFunc over flat float32 buffers of these element counts; `body` receives the buffers and emits the statements.
+
+    With `opaque`, the size of that buffer is a run-time value to LLVM, and `body` receives first an expression that is always 1 but
+    that LLVM cannot fold: an extent multiplied by it is never unrolled. (TVM passes no unroll hints to LLVM.)
+    tirx.noalias is what lets LLVM keep accumulators in registers: without it every multiply-add reloads and stores.
+    """
+    with IRBuilder() as builder:
+        with T.prim_func():
+            T.func_name(KERNEL)
+            T.func_attr({"global_symbol": KERNEL, "tirx.noalias": True})
+            handles = [T.arg(f"p{i}", T.handle()) for i in range(len(sizes))]
+            shapes: list[Any] = list(sizes)
+            first: list[Any] = []
+            if opaque is not None:
+                shapes[opaque] = T.Var("elements", "int32")
+                first = [T.floordiv(shapes[opaque], sizes[opaque])]
+            buffers = [T.match_buffer(h, (n,), "float32") for h, n in zip(handles, shapes, strict=True)]
+            body(*first, *buffers)
+    return builder.get()
+
+
+@contextmanager
+def loop(start: Any, stop: Any) -> Iterator[Any]:
+    """A serial loop over [start, stop); a plain integer where it is known to run once."""
+    if isinstance(start, int) and isinstance(stop, int) and stop - start == 1:
+        yield start
+    else:
+        with T.serial(start, stop) as index:
+            yield index
+
+
+def load(buffer: Any, index: Any, lanes: int) -> Any:
+    """The vector of `lanes` elements that starts at `index`."""
+    return buffer[T.ramp(index, 1, lanes)]
+
+
+def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
+    """Store a vector of `lanes` elements at `index`."""
+    T.buffer_store(buffer, value, [T.ramp(index, 1, lanes)])
+
+
+def splat(value: Any, lanes: int) -> Any:
+    """A scalar (Python number or TIR expression) in every lane."""
+    return T.broadcast(T.float32(float(value)) if isinstance(value, int | float) else value, lanes)
+
+
+def bind(value: Any) -> Any:
+    """Name a value so that it is computed once, however often it is used."""
+    return T.bind(value)
+
+
+def register(lanes: int, value: Any | None = None) -> Any:
+    """A one-vector accumulator, initialised to `value` (zero if None)."""
+    buffer = T.alloc_buffer((lanes,), "float32")
+    store(buffer, 0, splat(0.0, lanes) if value is None else value, lanes)
+    return buffer
+
+
+def accumulate(accumulator: Any, value: Any, lanes: int) -> None:
+    """Add a vector to an accumulator."""
+    store(accumulator, 0, load(accumulator, 0, lanes) + value, lanes)
+
+
+def load_partial(buffer: Any, index: Any, count: int, lanes: int) -> Any:
+    """A vector whose first `count` lanes are read from the buffer; the others are zero and not read from memory."""
+    if count == lanes:
+        return load(buffer, index, lanes)
+    scratch = register(lanes)
+    with loop(0, count) as i:
+        T.buffer_store(scratch, buffer[index + i], [i])
+    return load(scratch, 0, lanes)
+
+
+def store_partial(buffer: Any, index: Any, value: Any, count: int, lanes: int) -> None:
+    """Store the first `count` lanes only."""
+    if count == lanes:
+        store(buffer, index, value, lanes)
+        return
+    scratch = register(lanes, value)
+    with loop(0, count) as i:
+        T.buffer_store(buffer, scratch[i], [index + i])

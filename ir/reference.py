@@ -1,0 +1,42 @@
+"""What workloads and networks compute, by interpreting their calls with torch: the reference that every kernel must equal."""
+
+import torch
+
+from .network import Network
+from .workload import Arg, Call, Ref, Workload
+
+_LAYOUT = "billhook.layout"  # changes only where elements lie in memory, so it is the identity on logical tensors
+
+
+def run_workload(workload: Workload, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """The workload's output for logical (torch-ordered) inputs. Pure."""
+    values = list(tensors)
+    for call in workload.calls:
+        values.append(_run_call(call, values))
+    return values[-1].reshape(workload.output.shape)
+
+
+def run_network(network: Network, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The network's outputs for logical inputs, kernel by kernel. Pure."""
+    values: dict[str, torch.Tensor] = dict(network.constants)
+    values.update(zip((name for name, _ in network.inputs), inputs, strict=True))
+    for kernel in network.kernels:
+        values[kernel.output] = run_workload(kernel.workload, tuple(values[name] for name in kernel.inputs))
+    return tuple(values[name] for name in network.outputs)
+
+
+def _run_call(call: Call, values: list[torch.Tensor]) -> torch.Tensor:
+    def value(arg: Arg) -> object:
+        if isinstance(arg, Ref):
+            return values[arg.index]
+        return [value(a) for a in arg] if isinstance(arg, tuple) else arg
+
+    args = [value(a) for a in call.args]
+    if call.op == _LAYOUT:
+        assert isinstance(args[0], torch.Tensor)
+        return args[0]
+    namespace, name, overload = call.op.split(".")
+    function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    result = function(*args, **{k: value(v) for k, v in call.kwargs})
+    assert isinstance(result, torch.Tensor)
+    return result
