@@ -47,3 +47,7 @@ class DataError(BillhookError):
 
 class OptionError(BillhookError):
     """An option has a value that is not allowed."""
+
+
+class OutputError(BillhookError):
+    """An output folder or file cannot be written: a full disk, a read-only folder, a file in the way."""
