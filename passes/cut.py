@@ -1,0 +1,139 @@
+"""The cut: a Program and a plan give a smaller Program, with every member sliced and every shape constant re-evaluated."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from ..ir.dims import Dim, extent, kept_mask, leaves
+from ..ir.plan import Plan
+from ..ir.program import Program, state_of, tensor_args
+from .module import TrainableGraph
+from .rebuild import Sizes, apply_edit, batch_input, propagate_shapes
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+def cut_graph(program: Program, plan: Plan) -> TrainableGraph:
+    """The cut network as a trainable GraphModule with the original parameter names, free in the batch size.
+
+    Removed indices are gone from every member. Where a branch is removed whole (size 0), what summed over it becomes
+    its bias or zero. The input program is not changed; tensors that no removed axis touches are shared, not copied.
+    """
+    graph = _Cutter(program, plan).graph()
+    state = cut_state(program, plan)
+    module = TrainableGraph(state, graph)
+    propagate_shapes(module, program.example)
+    return module
+
+
+def cut_state(program: Program, plan: Plan) -> dict[str, torch.Tensor]:
+    """Sliced parameters, buffers and constants by name; tied tensors stay one tensor."""
+    masks = plan.masks(program)
+    done: dict[int, torch.Tensor] = {}
+    state: dict[str, torch.Tensor] = {}
+    for node in program.nodes():
+        if node.op == "get_attr" and str(node.target) not in state:
+            tensor = state_of(program.graph, str(node.target))
+            if id(tensor) not in done:
+                done[id(tensor)] = slice_tensor(tensor, program.types[node.name], masks)
+            state[str(node.target)] = done[id(tensor)]
+    return state
+
+
+def slice_tensor(tensor: torch.Tensor, dims: tuple[Dim, ...], masks: Masks) -> torch.Tensor:
+    """The tensor without the removed indices; the same object where nothing is removed."""
+    result = tensor.detach()
+    for i, dim in enumerate(dims):
+        if touches(dim, masks):
+            kept = torch.from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
+            result = result.index_select(i, kept)
+    if result.shape == tensor.shape:
+        return tensor
+    return torch.nn.Parameter(result, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else result
+
+
+def touches(dim: Dim, masks: Mapping[str, Any]) -> bool:
+    """Whether the dimension contains one of the given axes."""
+    return any(leaf.name in masks for leaf in leaves(dim))
+
+
+class _Cutter:
+    """One pass over the graph, in order."""
+
+    def __init__(self, program: Program, plan: Plan) -> None:
+        self.program, self.sizes = program, plan.sizes()
+        self.new = fx.Graph()
+        self.mapping: dict[fx.Node, fx.Node] = {}
+        self.empty: set[fx.Node] = set()
+
+    def graph(self) -> fx.Graph:
+        batch = batch_input(self.program)
+        extents = Sizes(self.new, self.sizes, None)
+        for node in self.program.nodes():
+            if self._is_empty(node):
+                self.empty.add(node)
+                if node.op != "get_attr":
+                    continue
+            self.mapping[node] = self._emit(node, extents)
+            if node is batch:
+                extents = Sizes(self.new, self.sizes, self.mapping[node])
+        self.new.set_codegen(self.program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
+        self.new.eliminate_dead_code(is_impure_node=_must_stay)
+        self.new.lint()
+        return self.new
+
+    def _is_empty(self, node: fx.Node) -> bool:
+        dims = self.program.types.get(node.name, ())
+        return any(d.size > 0 and touches(d, self.sizes) and extent(d, self.sizes) == 0 for d in dims)
+
+    def _emit(self, node: fx.Node, extents: Sizes) -> fx.Node:
+        if node.op in {"placeholder", "get_attr", "output"}:
+            return self.new.node_copy(node, lambda n: self.mapping[n])
+        vanished = [a for a in tensor_args(node) if a in self.empty]
+        if vanished:
+            return self._without(node, extents)
+        edit = self.program.edits.get(node.name)
+        if edit is None:
+            return self.new.node_copy(node, lambda n: self.mapping[n])
+        return apply_edit(self.new, node, edit, extents, self.mapping, resized=self._resized(node))
+
+    def _resized(self, node: fx.Node) -> bool:
+        around = [node, *tensor_args(node)]
+        return any(touches(d, self.sizes) for n in around for d in self.program.types.get(n.name, ()))
+
+    def _without(self, node: fx.Node, extents: Sizes) -> fx.Node:
+        """A node some of whose arguments vanished: the rest of a concatenation, or a sum over nothing (its bias)."""
+        name = str(node.target).rsplit(".", 1)[0]
+        if name in {"aten.cat", "aten.concat", "aten.concatenate"}:
+            kept = [self.mapping[v] for v in node.args[0] if v not in self.empty]  # type: ignore[union-attr]  # pyright: ignore
+            return self.new.call_function(torch.ops.aten.cat.default, (kept, *node.args[1:]))
+        dims = self.program.types[node.name]
+        shape = [extents.of(d) for d in dims]
+        bias = _bias_of(node)
+        if bias is None:
+            like = next(self.mapping[n] for n in self.program.nodes() if n.op == "placeholder" and n in self.mapping)
+            value = node.meta["val"]
+            return self.new.call_function(torch.ops.aten.new_zeros.default, (like, shape), {"dtype": value.dtype})
+        source = self.mapping[bias]
+        if name.startswith("aten.conv"):
+            rank = len(dims)
+            source = self.new.call_function(torch.ops.aten.view.default, (source, [-1] + [1] * (rank - 2)))
+        return self.new.call_function(torch.ops.aten.expand.default, (source, shape))
+
+
+def _bias_of(node: fx.Node) -> fx.Node | None:
+    name = str(node.target).rsplit(".", 1)[0]
+    if name in {"aten.addmm", "aten.baddbmm"}:
+        added = node.args[0]
+        return added if isinstance(added, fx.Node) else None
+    bias = node.args[2] if len(node.args) > 2 and name in {"aten.linear", "aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution"} else None
+    return bias if isinstance(bias, fx.Node) else None
+
+
+def _must_stay(node: fx.Node) -> bool:
+    """Inputs stay in the signature; writes into a value that others read must stay as well."""
+    return node.op in {"placeholder", "output"} or str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_")

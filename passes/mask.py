@@ -1,0 +1,107 @@
+"""The mask: the dense network with removed indices silenced, which the cut has to equal.
+
+A mask acts where indices are summed: there a zeroed index contributes nothing. Where an operator takes a statistic over
+the axis (LayerNorm, softmax), the reference computes it over the kept indices only and puts the result back in place.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+from ..ir.dims import Dim, kept_mask
+from ..ir.plan import Plan
+from ..ir.program import Program, Read, tensor_args
+from .cut import touches
+from .module import TrainableGraph
+from .rebuild import Sizes, apply_edit, batch_input
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+
+def mask_graph(program: Program, plan: Plan) -> TrainableGraph:
+    """The dense network whose reads see only the kept indices: a trainable module of dense shape."""
+    return _Masker(program, plan).module()
+
+
+class _Masker:
+    def __init__(self, program: Program, plan: Plan) -> None:
+        self.program, self.sizes, self.masks = program, plan.sizes(), plan.masks(program)
+        self.new = fx.Graph()
+        self.mapping: dict[fx.Node, fx.Node] = {}
+        self.buffers: dict[str, torch.Tensor] = {}
+        self.reads: dict[str, list[Read]] = {}
+        for read in program.reads:
+            self.reads.setdefault(read.node, []).append(read)
+
+    def module(self) -> TrainableGraph:
+        batch = batch_input(self.program)
+        dense = Sizes(self.new, {}, None)
+        kept = Sizes(self.new, self.sizes, None)
+        for node in self.program.nodes():
+            self.mapping[node] = self._emit(node, dense, kept)
+            if node is batch:
+                dense, kept = Sizes(self.new, {}, self.mapping[node]), Sizes(self.new, self.sizes, self.mapping[node])
+        self.new.set_codegen(self.program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
+        self.new.lint()
+        return TrainableGraph({**self.program.state(), **self.buffers}, self.new)
+
+    def _emit(self, node: fx.Node, dense: Sizes, kept: Sizes) -> fx.Node:
+        if node.op in {"placeholder", "get_attr", "output"}:
+            return self.new.node_copy(node, lambda n: self.mapping[n])
+        args = tensor_args(node)
+        active = [r for r in self.reads.get(node.name, ()) if touches(self._dims(args[r.position])[r.dim], self.masks)]
+        if any(r.statistic for r in active):
+            return self._over_kept(node, kept)
+        mapping = dict(self.mapping)
+        for read in active:
+            source = args[read.position]
+            mapping[source] = self._masked(mapping[source], self._dims(source), read.dim)
+        edit = self.program.edits.get(node.name)
+        if edit is None:
+            return self.new.node_copy(node, lambda n: mapping[n])
+        return apply_edit(self.new, node, edit, dense, mapping, resized=False)
+
+    def _dims(self, node: fx.Node) -> tuple[Dim, ...]:
+        return self.program.types.get(node.name, ())
+
+    def _masked(self, value: fx.Node, dims: tuple[Dim, ...], dim: int) -> fx.Node:
+        shape = [1] * len(dims)
+        shape[dim] = dims[dim].size
+        mask = self._constant(torch.from_numpy(kept_mask(dims[dim], self.masks)).reshape(shape))
+        zero = self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, 0.0))
+        return zero
+
+    def _over_kept(self, node: fx.Node, sizes: Sizes) -> fx.Node:
+        """Gather the kept indices of every argument, apply the operator, scatter the result (zeros elsewhere)."""
+        mapping = dict(self.mapping)
+        for arg in dict.fromkeys(tensor_args(node)):
+            for i, dim in enumerate(self._dims(arg)):
+                if touches(dim, self.masks):
+                    index = self._constant(torch.from_numpy(np.flatnonzero(kept_mask(dim, self.masks))))
+                    mapping[arg] = self.new.call_function(torch.ops.aten.index_select.default, (mapping[arg], i, index))
+        edit = self.program.edits.get(node.name)
+        if edit is None:
+            result = self.new.node_copy(node, lambda n: mapping[n])
+        else:
+            result = apply_edit(self.new, node, edit, sizes, mapping, resized=True)
+        for i, dim in enumerate(self._dims(node)):
+            if touches(dim, self.masks):
+                result = self._scattered(result, i, len(self._dims(node)), kept_mask(dim, self.masks))
+        return result
+
+    def _scattered(self, value: fx.Node, dim: int, rank: int, mask: NDArray[np.bool_]) -> fx.Node:
+        source = np.clip(np.cumsum(mask) - 1, 0, None)
+        index = self._constant(torch.from_numpy(source))
+        spread = self.new.call_function(torch.ops.aten.index_select.default, (value, dim, index))
+        shape = [1] * rank
+        shape[dim] = len(mask)
+        where = self._constant(torch.from_numpy(mask).reshape(shape))
+        return self.new.call_function(torch.ops.aten.where.ScalarOther, (where, spread, 0.0))
+
+    def _constant(self, value: torch.Tensor) -> fx.Node:
+        name = f"_mask_{len(self.buffers)}"
+        self.buffers[name] = value
+        return self.new.get_attr(name)

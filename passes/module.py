@@ -1,0 +1,75 @@
+"""The two materialisations of a cut network: a trainable graph, and the user's own module class."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+MODES = {"training", "train", "use_input_stats"}
+
+
+class TrainableGraph(fx.GraphModule):
+    """A GraphModule of ATen calls that obeys train() and eval(): dropout and batch statistics follow the mode."""
+
+    def __init__(self, state: Mapping[str, torch.Tensor] | torch.nn.Module, graph: fx.Graph, class_name: str = "TrainableGraph") -> None:
+        super().__init__(state if isinstance(state, torch.nn.Module) else dict(state), graph, class_name)
+        self.training = False
+        for module in self.modules():
+            module.training = False
+
+    def train(self, mode: bool = True) -> "TrainableGraph":
+        """Switch dropout and batch normalisation; returns self, as torch's own modules do."""
+        changed = False
+        for node in self.graph.nodes:
+            schema = getattr(node.target, "_schema", None)
+            for i, argument in enumerate(schema.arguments if schema is not None else ()):
+                if argument.name in MODES and i < len(node.args) and isinstance(node.args[i], bool) and node.args[i] != mode:
+                    node.update_arg(i, mode)
+                    changed = True
+        if changed:
+            self.recompile()
+        super().train(mode)
+        return self
+
+
+def cut_module(model: torch.nn.Module, sliced: Mapping[int, torch.Tensor]) -> torch.nn.Module:
+    """A deep copy of the user's module with its tensors exchanged and the usual width attributes updated.
+
+    sliced: new tensor for the id of each dense tensor. Tied tensors stay tied. Nothing is promised about forward code
+    that keeps widths in attributes of its own: the caller runs the result and falls back on the graph.
+    """
+    memo: dict[int, Any] = {key: tensor for key, tensor in sliced.items()}
+    result = copy.deepcopy(model, memo)
+    for module in result.modules():
+        _update_attributes(module)
+    return result
+
+
+def _update_attributes(module: torch.nn.Module) -> None:
+    """Attributes by which torch.nn's own modules repeat the shape of their tensors."""
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return
+    shape = tuple(weight.shape)
+    if isinstance(module, torch.nn.modules.conv._ConvNd):  # pyright: ignore[reportPrivateUsage]
+        outer, inner = (shape[1], shape[0]) if module.transposed else (shape[0], shape[1])
+        if module.groups > 1:
+            before = module.in_channels // module.groups if not module.transposed else module.out_channels // module.groups
+            if before == (inner if not module.transposed else outer):
+                grouped = shape[0] // ((module.out_channels if not module.transposed else module.in_channels) // module.groups)
+                module.groups = max(1, grouped)
+        module.in_channels = inner * (1 if module.transposed else module.groups)
+        module.out_channels = outer * (module.groups if module.transposed else 1)
+    elif isinstance(module, torch.nn.Linear):
+        module.out_features, module.in_features = shape
+    elif isinstance(module, torch.nn.modules.batchnorm._NormBase):  # pyright: ignore[reportPrivateUsage]
+        module.num_features = shape[0]
+    elif isinstance(module, (torch.nn.LayerNorm, torch.nn.RMSNorm)):
+        module.normalized_shape = shape
+    elif isinstance(module, torch.nn.GroupNorm):
+        module.num_groups = max(1, round(module.num_groups * shape[0] / module.num_channels))
+        module.num_channels = shape[0]
+    elif isinstance(module, torch.nn.Embedding):
+        module.num_embeddings, module.embedding_dim = shape

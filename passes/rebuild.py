@@ -1,0 +1,111 @@
+"""Rebuilding a graph at other sizes: shape constants are expressions over axes, evaluated here."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import fx
+
+from ..ir.dims import Concat, Dim, Leaf, Product, extent, leaves
+from ..ir.program import Edit, Program, SizeOf
+
+BATCH = "batch"
+
+
+class Sizes:
+    """Extents of dimensions in a graph under construction; those that contain the batch become graph nodes."""
+
+    def __init__(self, graph: fx.Graph, sizes: Mapping[str, int], batch: fx.Node | None) -> None:
+        self.graph, self.sizes, self.batch = graph, sizes, batch
+        self._made: dict[int | str, fx.Node] = {}
+
+    def of(self, dim: Dim) -> int | fx.Node:
+        """The extent, as a number where it does not depend on the batch."""
+        if self.batch is None or not any(leaf.name == BATCH for leaf in leaves(dim)):
+            return extent(dim, self.sizes)
+        if isinstance(dim, Leaf):
+            return self._batch_size()
+        if isinstance(dim, Product):
+            rest = math.prod(v for v in map(self.of, dim.factors) if isinstance(v, int))
+            nodes = [v for v in map(self.of, dim.factors) if isinstance(v, fx.Node)]
+            result: int | fx.Node = rest
+            for value in nodes:
+                result = value if result == 1 else self._call("mul", value, result)
+            return result
+        assert isinstance(dim, Concat)
+        total: int | fx.Node = 0
+        for value in map(self.of, dim.segments):
+            total = value if total == 0 else total + value if isinstance(total, int) and isinstance(value, int) else self._call("add", total, value)
+        return total
+
+    def evaluate(self, value: Any) -> Any:
+        """Replace every `SizeOf` inside nested arguments."""
+        if isinstance(value, SizeOf):
+            return self.of(value.dim)
+        if isinstance(value, (list, tuple)):
+            return [self.evaluate(v) for v in cast("list[Any]", value)]
+        return value
+
+    def _batch_size(self) -> fx.Node:
+        if BATCH not in self._made:
+            self._made[BATCH] = self.graph.call_function(torch.ops.aten.sym_size.int, (self.batch, 0))
+        return self._made[BATCH]
+
+    def _call(self, name: str, *args: Any) -> fx.Node:
+        import operator
+
+        return self.graph.call_function(getattr(operator, name), args)
+
+
+def batch_input(program: Program) -> fx.Node | None:
+    """A placeholder whose leading dimension is the batch, or None where no dimension is free."""
+    for node in program.nodes():
+        dims = program.types.get(node.name, ())
+        if node.op == "placeholder" and dims and isinstance(dims[0], Leaf) and dims[0].name == BATCH:
+            return node
+    return None
+
+
+def apply_edit(graph: fx.Graph, node: fx.Node, edit: Edit, sizes: Sizes, mapping: Mapping[fx.Node, fx.Node], *, resized: bool) -> fx.Node:
+    """Emit `node` with its shape constants re-evaluated.
+
+    resized: whether any axis that the node sees was cut; only then is a replacement operator needed.
+    """
+    if (edit.op is not None or edit.scale is not None) and not resized:
+        return graph.node_copy(node, lambda n: mapping[n])
+    args = tuple(_map_nodes(sizes.evaluate(a), mapping) for a in edit.args)
+    kwargs = {k: _map_nodes(sizes.evaluate(v), mapping) for k, v in edit.kwargs}
+    new = graph.create_node("call_function", edit.op or node.target, args, kwargs, name=node.name)
+    if edit.scale is not None:
+        new = graph.call_function(torch.ops.aten.mul.Tensor, (new, edit.scale))
+    return new
+
+
+def _map_nodes(value: Any, mapping: Mapping[fx.Node, fx.Node]) -> Any:
+    """Swap nodes of the old graph for those of the new one; nodes that are new already stay."""
+    return fx.map_arg(value, lambda n: mapping.get(n, n))
+
+
+def propagate_shapes(module: fx.GraphModule, example: tuple[tuple[Any, ...], Mapping[str, Any]]) -> None:
+    """Record the shape and dtype of every node for the given example inputs, without computing anything."""
+    fake = torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True)  # pyright: ignore[reportPrivateUsage]
+    flat = torch.utils._pytree.tree_leaves(example)  # pyright: ignore[reportPrivateUsage]
+    inputs = [fake.from_tensor(v, static_shapes=True) if isinstance(v, torch.Tensor) else v for v in flat]
+    with fake, torch.no_grad():
+        _Recorder(module, fake).run(*inputs, enable_io_processing=False)
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, module: fx.GraphModule, mode: Any) -> None:
+        super().__init__(module)
+        self.mode = mode
+
+    def fetch_attr(self, target: str) -> Any:
+        value = super().fetch_attr(target)
+        return self.mode.from_tensor(value, static_shapes=True) if isinstance(value, torch.Tensor) else value
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        n.meta["val"] = result
+        return result
