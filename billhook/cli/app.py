@@ -110,9 +110,9 @@ def report(
 ) -> None:
     """Render a record as one self-contained HTML page."""
     source = options.existing(record, "RECORD")
-    from billhook.report import read_record, write_report
+    from billhook.report import read_record, render
 
-    write_report(read_record(source), out)
+    render(read_record(source), out)
     typer.echo(out)
 
 
