@@ -31,7 +31,7 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     conv = conv_of(workload)
     if conv is None or conv.groups != 1 or not workload.output.block or not epilogue.fusible(workload, 1):
         return ()
-    tiles = best_tiles(conv.rows, conv.columns, conv.target.blocks, target, conv.target.block, 4)
+    tiles = best_tiles(conv.rows, conv.columns, conv.target.blocks, target, conv.target.block, 3)
     outer = int(weight_elements(conv) < conv.source.elements)
     return tuple(candidate(NAME, rows=t.rows, columns=t.columns, vectors=t.vectors, pixels_outer=outer) for t in tiles)
 

@@ -9,13 +9,13 @@ from .epilogue import access
 _LANES = 16  # per-channel vectors are padded to the widest vector of any target, so every block may read them whole
 
 
-def to_blocked(array: np.ndarray, block: int) -> np.ndarray:
-    """[N, C, H, W] as flat [N, ceil(C/block), H, W, block], padding lanes zero. Row-major if block is 0."""
+def to_blocked(array: np.ndarray, block: int, fill: float = 0.0) -> np.ndarray:
+    """[N, C, H, W] as flat [N, ceil(C/block), H, W, block], padding lanes `fill`. Row-major if block is 0."""
     if not block:
-        return np.ascontiguousarray(array, np.float32).reshape(-1)
+        return np.ascontiguousarray(array).reshape(-1)
     n, c, h, w = array.shape
     blocks = -(-c // block)
-    full = np.zeros((n, blocks * block, h, w), np.float32)
+    full = np.full((n, blocks * block, h, w), fill, np.float32)
     full[:, :c] = array
     return np.ascontiguousarray(full.reshape(n, blocks, block, h, w).transpose(0, 1, 3, 4, 2)).reshape(-1)
 

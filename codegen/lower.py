@@ -1,0 +1,74 @@
+"""From a workload to a kernel: which candidates there are, the TIR function of one, and how its parameters are packed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tvm
+
+from billhook.ir.errors import MeasureError
+from billhook.ir.target import Target
+from billhook.ir.workload import Workload
+
+from .cpu import conv
+from .cpu.candidate import Candidate
+from .toolchain import check_toolchain
+
+check_toolchain()
+
+KERNEL = "kernel"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A way to make kernels: candidates() is empty for workloads that it does not cover."""
+
+    name: str
+    candidates: Callable[[Workload, Target], tuple[Candidate, ...]]
+    lower: Callable[[Workload, Candidate, Target], Any]
+    pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
+
+
+TEMPLATES = (Template(conv.NAME, conv.candidates, conv.lower, conv.pack),)
+
+
+def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """Ways to make this kernel, the statically most promising first; () if no template covers it."""
+    for template in TEMPLATES:
+        found = template.candidates(workload, target)
+        if found:
+            return found
+    return ()
+
+
+def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
+    """The kernel as a TVM PrimFunc over flat buffers: the inputs in the workload's order, then the output."""
+    return _template(candidate).lower(workload, candidate, target)
+
+
+def pack(workload: Workload, candidate: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
+    """Parameter `index`, given in torch's order, as the flat float32 array that the kernel of this candidate reads."""
+    return _template(candidate).pack(workload, candidate, target, index, array)
+
+
+def compile_kernel(workload: Workload, candidate: Candidate, target: Target) -> Any:
+    """The kernel built for this machine: a callable that takes flat tensors, output last."""
+    module = tvm.IRModule({KERNEL: lower(workload, candidate, target)})
+    return tvm.tirx.build(module, target=tvm_target(target))
+
+
+def tvm_target(target: Target) -> Any:
+    """TVM's target. Zen 4 kernels are scheduled for an Intel server core with the same instructions.
+
+    LLVM's Zen models have large loop buffers, for which it unrolls the inner loops until the accumulators spill.
+    """
+    mcpu = "icelake-server" if target.mcpu in ("znver4", "znver5") else target.mcpu
+    return tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **({"mcpu": mcpu} if mcpu else {})})
+
+
+def _template(candidate: Candidate) -> Template:
+    for template in TEMPLATES:
+        if template.name == candidate.template:
+            return template
+    raise MeasureError(f"no template is called '{candidate.template}'; the stored choice is from another version, measure again")

@@ -1,0 +1,53 @@
+"""Random tensors that a kernel is checked and timed with, and the check against torch."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from billhook.ir.reference import run_workload
+from billhook.ir.workload import Workload
+
+from .cpu.epilogue import channel_vectors
+from .cpu.packing import from_blocked, to_blocked
+
+TOLERANCE = 1e-4  # largest error, relative to the largest output; Winograd F(4x4) has about 1e-5
+
+Pack = Callable[[int, np.ndarray], np.ndarray]
+
+
+def sample_inputs(workload: Workload, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Logical inputs: unit normal activations, parameters scaled to keep the output near 1."""
+    rng = np.random.default_rng(seed)
+    positive = channel_vectors(workload)
+    arrays: list[np.ndarray] = []
+    for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True)):
+        if not given.dtype.startswith("float"):
+            arrays.append(np.zeros(given.shape, given.dtype))
+            continue
+        fan_in = int(np.prod(given.shape[1:])) if role == "parameter" and len(given.shape) > 1 else 1
+        array = rng.standard_normal(given.shape) / np.sqrt(max(fan_in, 1))
+        arrays.append((np.abs(array) + 0.5 if i in positive else array).astype(given.dtype))
+    return tuple(arrays)
+
+
+def flat_inputs(workload: Workload, arrays: tuple[np.ndarray, ...], pack: Pack) -> list[np.ndarray]:
+    """The inputs as the kernel reads them. Padding lanes of activations hold numbers that a correct kernel ignores."""
+    flat: list[np.ndarray] = []
+    for i, (given, role, array) in enumerate(zip(workload.inputs, workload.roles, arrays, strict=True)):
+        flat.append(pack(i, array) if role == "parameter" else to_blocked(array, given.block, fill=3.0))
+    return flat
+
+
+def expected_output(workload: Workload, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
+    """The logical output, computed by torch."""
+    return run_workload(workload, tuple(torch.from_numpy(a) for a in arrays)).detach().numpy()
+
+
+def mismatch(workload: Workload, flat_output: np.ndarray, expected: np.ndarray) -> str | None:
+    """Why a kernel's flat output is wrong, or None if it is right."""
+    found = from_blocked(flat_output, workload.output)
+    if not np.isfinite(flat_output).all():
+        return "wrong result: not finite"
+    error = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-6)
+    return f"wrong result: relative error {error:.1e}" if error > TOLERANCE else None

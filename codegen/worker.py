@@ -1,0 +1,103 @@
+"""The measuring process: builds, checks and times one candidate per request. Run as `python -m billhook.codegen.worker OPTIONS`.
+
+Requests and replies are JSON lines. A kernel that crashes or hangs takes only this process with it; timer.py starts another.
+"""
+
+import json
+import os
+import sys
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+import tvm
+
+from billhook.ir.target import Target
+from billhook.ir.workload import Workload, workload_from_json
+
+from . import lower
+from .cpu.candidate import Candidate, candidate_from_json
+from .samples import expected_output, flat_inputs, mismatch, sample_inputs
+from .stopwatch import Stopwatch
+
+_MAX_COPIES = 64
+
+
+class Worker:
+    """Holds the stopwatch, and torch's answer for the workload of the latest requests."""
+
+    def __init__(self, target: Target, cold_bytes: int) -> None:
+        self._target = target
+        self._cold_bytes = cold_bytes
+        self._stopwatch = Stopwatch(target)
+        self._key = ""
+        self._arrays: tuple[np.ndarray, ...] = ()
+        self._expected = np.zeros(0)
+
+    def measure(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Reply to one request: {"rejected": reason} or the timing in seconds."""
+        workload = workload_from_json(request["workload"])
+        candidate = candidate_from_json(request["candidate"])
+        self._prepare(workload, request["workload"])
+
+        def pack(index: int, array: np.ndarray) -> np.ndarray:
+            return lower.pack(workload, candidate, self._target, index, array)
+
+        module = self._build(workload, candidate)
+        if isinstance(module, str):
+            return {"rejected": module}
+        kernel = module[lower.KERNEL]
+        arguments = [tvm.runtime.tensor(a) for a in flat_inputs(workload, self._arrays, pack)]
+        output = tvm.runtime.tensor(np.zeros(workload.output.elements, workload.output.dtype))
+        kernel(*arguments, output)
+        reason = mismatch(workload, output.numpy(), self._expected)
+        if reason:
+            return {"rejected": reason}
+        sets = self._argument_sets(workload, arguments, output)
+        timing = self._stopwatch.time(kernel, sets, request["budget"], request["give_up_above"])
+        return {"low": timing.low, "seconds": timing.seconds, "high": timing.high, "quiet": timing.quiet}
+
+    def _prepare(self, workload: Workload, key: str) -> None:
+        if key != self._key:
+            self._arrays = sample_inputs(workload)
+            self._expected = expected_output(workload, self._arrays)
+            self._key = key
+
+    def _build(self, workload: Workload, candidate: Candidate) -> Any:
+        """The built module, or why TVM refuses the candidate."""
+        try:
+            return lower.compile_kernel(workload, candidate, self._target)
+        except (tvm.error.TVMError, ValueError, TypeError, RuntimeError) as error:
+            return f"does not build: {str(error).strip().splitlines()[-1]}"
+
+    def _argument_sets(self, workload: Workload, arguments: list[Any], output: Any) -> list[list[Any]]:
+        """Copies of the parameters that together exceed the caches near the core: in a network a kernel finds its weights cold."""
+        parameters = [i for i, role in enumerate(workload.roles) if role == "parameter"]
+        size = sum(arguments[i].numpy().nbytes for i in parameters)
+        copies = min(max(-(-self._cold_bytes // size), 1), _MAX_COPIES) if size else 1
+        sets = [[*arguments, output]]
+        for _ in range(copies - 1):
+            fresh = {i: tvm.runtime.tensor(arguments[i].numpy()) for i in parameters}
+            sets.append([fresh.get(i, a) for i, a in enumerate(arguments)] + [output])
+        return sets
+
+
+def _serve(requests: TextIO, replies: TextIO, options: dict[str, Any]) -> None:
+    if options["core"] is not None:
+        os.sched_setaffinity(0, {options["core"]})
+    torch.set_num_threads(1)
+    worker = Worker(Target(**options["target"]), options["cold_bytes"])
+    print(json.dumps({"ready": os.getpid()}), file=replies, flush=True)
+    for line in requests:
+        print(json.dumps(worker.measure(json.loads(line))), file=replies, flush=True)
+
+
+def main() -> None:
+    """Serve until standard input closes. Whatever libraries print goes to standard error, so replies stay clean."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    _serve(sys.stdin, replies, json.loads(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()
