@@ -1,0 +1,90 @@
+"""Measured costs: look a workload up in the store, measure it only if it is not there.
+
+How to measure comes from outside (codegen's kernel timer, injected by the facade), so this folder needs no code generator.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Protocol, TypeAlias
+
+from billhook.ir.errors import MeasureError
+from billhook.ir.latency import Latency
+from billhook.ir.workload import Workload
+
+from .sample import Conditions, Sample
+from .store import Store
+
+Progress: TypeAlias = Callable[[str, int, int], None]
+
+
+def no_progress(_stage: str, _done: int, _total: int, /) -> None:
+    """The progress callback that shows nothing."""
+
+
+class Measure(Protocol):
+    """Builds and times the kernel of a workload on the target.
+
+    Returns its latency and the JSON text of the candidate that reached it; raises MeasureError where it cannot.
+    """
+
+    def __call__(self, workload: Workload, /) -> tuple[Latency, str]: ...
+
+
+class MeasuredCosts:
+    """Samples of workloads under fixed conditions, measured on demand and kept in the store."""
+
+    def __init__(self, store: Store, measure: Measure, conditions: Conditions) -> None:
+        self.store = store
+        self.conditions = conditions
+        self._measure = measure
+        self._samples: dict[Workload, Sample] = {}
+
+    def known(self, workload: Workload) -> Sample | None:
+        """The sample if it was ever taken, a failed one included; measures nothing."""
+        if workload not in self._samples:
+            sample = self.store.get(workload, self.conditions)
+            if sample is None:
+                return None
+            self._samples[workload] = sample
+        return self._samples[workload]
+
+    def sample(self, workload: Workload) -> Sample:
+        """The stored sample, or a new one. A failure to measure is a sample too: it is kept and not tried again."""
+        return self.known(workload) or self._take(workload)
+
+    def cost(self, workload: Workload) -> Sample:
+        """Like `sample`, for callers that need a latency.
+
+        Raises:
+            MeasureError: the kernel could not be built or timed, now or in an earlier run.
+        """
+        sample = self.sample(workload)
+        if sample.latency is None:
+            raise MeasureError(f"kernel {workload} has no latency: {sample.failure}")
+        return sample
+
+    def cost_many(self, workloads: Iterable[Workload], progress: Progress = no_progress, stage: str = "measure kernels") -> list[Sample]:
+        """A sample, perhaps failed, for each distinct workload, in order; progress(stage, done, total) after each.
+
+        What an earlier run measured counts as done from the start, so an interrupted run goes on where it stopped.
+        """
+        wanted = list(dict.fromkeys(workloads))
+        missing = [w for w in wanted if self.known(w) is None]
+        done = len(wanted) - len(missing)
+        progress(stage, done, len(wanted))
+        for workload in missing:
+            self._take(workload)
+            done += 1
+            progress(stage, done, len(wanted))
+        return [self._samples[w] for w in wanted]
+
+    def _take(self, workload: Workload) -> Sample:
+        latency, candidate, failure = None, "", ""
+        try:
+            latency, candidate = self._measure(workload)
+        except MeasureError as error:
+            failure = str(error) or "no reason given"
+        sample = Sample(workload, self.conditions, latency, candidate, datetime.now(UTC).isoformat(timespec="seconds"), failure)
+        self.store.put(sample)
+        self._samples[workload] = sample
+        return sample
