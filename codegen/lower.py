@@ -11,7 +11,7 @@ from billhook.ir.errors import MeasureError
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from .cpu import conv
+from .cpu import conv, layout
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
 
@@ -30,7 +30,7 @@ class Template:
     pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
 
 
-TEMPLATES = (Template(conv.NAME, conv.candidates, conv.lower, conv.pack),)
+TEMPLATES = tuple(Template(m.NAME, m.candidates, m.lower, m.pack) for m in (conv, layout))
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:

@@ -1,0 +1,122 @@
+"""Assembling a network from exactly the kernels that were timed.
+
+Every kernel is a TIR function of flat buffers, called by TVM's relax VM in the network's order; packed parameters are constants inside
+the library. The pass list is our own: TVM's default pipelines also fuse, and may change under us.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import tvm
+from tvm import relax
+
+from billhook.ir.errors import MeasureError
+from billhook.ir.network import Kernel, Network
+from billhook.ir.target import Target
+from billhook.ir.workload import TensorType, Workload
+
+from . import lower
+from .artifact import Artifact
+from .cpu.candidate import Candidate
+
+
+def build(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Artifact:
+    """Compile a network with the chosen candidate of every workload. Inputs and outputs are row-major tensors in torch's order.
+
+    MeasureError if a workload has no choice.
+    """
+    missing = next((k for k in network.kernels if k.workload not in choices), None)
+    if missing is not None:
+        raise MeasureError(f"kernel '{missing.name}' has no chosen candidate: {missing.workload}; measure its workload first")
+    module = _Assembler(network, choices, target).module()
+    executable = tvm.compile(module, lower.tvm_target(target), relax_pipeline=_pipeline())
+    return Artifact(executable, tuple(k.name for k in network.kernels))
+
+
+def _pipeline() -> Any:
+    t = relax.transform
+    passes = [
+        t.RewriteDataflowReshape(),
+        t.ToNonDataflow(),
+        t.RemovePurityChecking(),
+        t.CallTIRRewrite(),
+        t.StaticPlanBlockMemory(),
+        t.LowerAllocTensor(),
+        t.KillAfterLastUse(),
+        t.LowerRuntimeBuiltin(),
+        t.ComputePrimValue(),
+        t.VMShapeLower(),
+        t.AttachGlobalSymbol(),
+    ]
+    return tvm.transform.Sequential(passes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Value:
+    """A value in the relax function, and its logical type."""
+
+    variable: Any
+    type: TensorType
+
+
+class _Assembler:
+    """Emits one relax function: flat views of the inputs, a call per kernel, logical views of the outputs."""
+
+    def __init__(self, network: Network, choices: Mapping[Workload, Candidate], target: Target) -> None:
+        self._network, self._choices, self._target = network, choices, target
+        self._builder: Any = relax.BlockBuilder()
+        self._functions: dict[tuple[Workload, Candidate], Any] = {}
+        self._constants: dict[tuple[str, str], Any] = {}
+        self._values: dict[str, _Value] = {}
+
+    def module(self) -> Any:
+        """The IRModule with the kernels and the main function."""
+        network, builder = self._network, self._builder
+        inputs = [relax.Var(f"input{i}", relax.TensorType(t.shape, t.dtype)) for i, (_, t) in enumerate(network.inputs)]
+        with builder.function("main", inputs):
+            for variable, (name, given) in zip(inputs, network.inputs, strict=True):
+                self._values[name] = _Value(self._view(variable, (given.elements,)), given)
+            for kernel in network.kernels:
+                self._values[kernel.output] = _Value(self._call(kernel), kernel.workload.output)
+            outputs = [self._output(name) for name in network.outputs]
+            builder.emit_func_output(relax.Tuple(outputs))
+        return builder.get()
+
+    def _view(self, variable: Any, shape: tuple[int, ...]) -> Any:
+        return self._builder.emit(relax.op.reshape(variable, shape))
+
+    def _output(self, name: str) -> Any:
+        value = self._values[name]
+        if value.type.block:
+            raise MeasureError(f"network output '{name}' is channel-blocked; the partitioner must end with billhook.layout")
+        return self._view(value.variable, value.type.shape)
+
+    def _call(self, kernel: Kernel) -> Any:
+        workload = kernel.workload
+        candidate = self._choices[workload]
+        arguments = [self._argument(kernel, candidate, i) for i in range(len(kernel.inputs))]
+        result = relax.TensorType((workload.output.elements,), workload.output.dtype)
+        return self._builder.emit(relax.call_tir(self._function(workload, candidate), arguments, result))
+
+    def _function(self, workload: Workload, candidate: Candidate) -> Any:
+        """The global variable of a kernel's function, which all equal kernels share."""
+        key = workload, candidate
+        if key not in self._functions:
+            name = f"{candidate.template}_{len(self._functions)}"
+            function = lower.lower(workload, candidate, self._target).with_attr("global_symbol", name)
+            self._functions[key] = self._builder.add_func(function, name)
+        return self._functions[key]
+
+    def _argument(self, kernel: Kernel, candidate: Candidate, index: int) -> Any:
+        name, workload = kernel.inputs[index], kernel.workload
+        if workload.roles[index] == "activation" and name in self._values:
+            return self._values[name].variable
+        key = name, f"{workload.key}{candidate}{index}"
+        if key not in self._constants:
+            array = self._network.constants[name].detach().to(torch.float32).numpy()
+            packed = lower.pack(workload, candidate, self._target, index, array)
+            self._constants[key] = relax.const(np.ascontiguousarray(packed, np.float32))
+        return self._constants[key]
