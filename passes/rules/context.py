@@ -61,6 +61,12 @@ class Context:
         """New free terms of the given sizes."""
         return tuple(Atom(int(size)) for size in shape)
 
+    def positions(self, node: fx.Node, shape: Sequence[int]) -> Terms:
+        """New terms for positions that an operator lays out (space, repeats): they exist together or not at all."""
+        terms = self.fresh(shape)
+        self.freeze(node, "positions laid out by this operator", *terms)
+        return terms
+
     def reason(self, node: fx.Node, why: str) -> Reason:
         return Reason(node.name, str(node.target), why, source_line(node))
 

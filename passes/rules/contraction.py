@@ -75,8 +75,7 @@ def _spatial(ctx: Context, node: fx.Node, a: dict[str, Any], x: tuple[Term, ...]
     ctx.extent(*ctx.dims(a["weight"])[2:])
     if a["bias"] is not None:
         ctx.equate(node, out, ctx.dims(a["bias"])[0])
-    fresh = ctx.fresh(ctx.shape(node)[channel + 1 :])
-    return (*x[:channel], out, *fresh)
+    return (*x[:channel], out, *ctx.positions(node, ctx.shape(node)[channel + 1 :]))
 
 
 @rule("aten.linear")

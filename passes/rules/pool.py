@@ -30,7 +30,7 @@ def window(ctx: Context, node: fx.Node) -> Result:
     ctx.freeze(node, SPATIAL, *x[-rank:])
     value = node.meta["val"]
     shapes = [tuple(v.shape) for v in value] if isinstance(value, (list, tuple)) else [tuple(value.shape)]
-    results = [(*x[:-rank], *ctx.fresh(shape[-rank:])) for shape in shapes]
+    results = [(*x[:-rank], *ctx.positions(node, shape[-rank:])) for shape in shapes]
     return results if isinstance(value, (list, tuple)) else results[0]
 
 
@@ -70,7 +70,7 @@ def pixel_shuffle(ctx: Context, node: fx.Node) -> Result:
     c, sub = Atom(x[-3].size // (r * r)), Atom(r * r)
     ctx.equate(node, x[-3], prod([c, sub]))
     ctx.freeze(node, "sub-pixels of a pixel shuffle", sub, *x[-2:])
-    return (*x[:-3], c, *ctx.fresh(ctx.shape(node)[-2:]))
+    return (*x[:-3], c, *ctx.positions(node, ctx.shape(node)[-2:]))
 
 
 @rule("aten.pixel_unshuffle")
@@ -81,7 +81,7 @@ def pixel_unshuffle(ctx: Context, node: fx.Node) -> Result:
     x, r = ctx.dims(a["self"]), int(a["downscale_factor"])
     sub = Atom(r * r)
     ctx.freeze(node, "sub-pixels of a pixel unshuffle", sub, *x[-2:])
-    return (*x[:-3], prod([x[-3], sub]), *ctx.fresh(ctx.shape(node)[-2:]))
+    return (*x[:-3], prod([x[-3], sub]), *ctx.positions(node, ctx.shape(node)[-2:]))
 
 
 @rule("aten.grid_sampler", "aten.grid_sampler_2d", "aten.grid_sampler_3d")

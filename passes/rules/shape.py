@@ -79,7 +79,7 @@ def repeat(ctx: Context, node: fx.Node) -> Result:
     x, shape = ctx.dims(value), ctx.shape(node)
     padded: list[Term] = [*ctx.fresh([1] * (len(shape) - len(x))), *x]
     counts = [size // max(1, t.size) for size, t in zip(shape, padded, strict=True)]
-    out = tuple(prod([Atom(c), t]) if c > 1 else t for c, t in zip(counts, padded, strict=True))
+    out = tuple(prod([*ctx.positions(node, [c]), t]) if c > 1 else t for c, t in zip(counts, padded, strict=True))
     literals = list(times) if isinstance(times, (list, tuple)) else []
     literals = [1] * (len(shape) - len(literals)) + literals
     sizes = [TermSize(o) if t.size == 1 and c > 1 else n for o, t, c, n in zip(out, padded, counts, literals, strict=True)]
@@ -94,7 +94,7 @@ def repeat_interleave(ctx: Context, node: fx.Node) -> Result:
         return unsolved(ctx, node, "repetition that depends on data")
     x = list(ctx.dims(a["self"]))
     dim = a["dim"] % len(x)
-    x[dim] = prod([x[dim], Atom(a["repeats"])])
+    x[dim] = prod([x[dim], *ctx.positions(node, [a["repeats"]])])
     return tuple(x)
 
 
