@@ -115,14 +115,18 @@ class _Cutter:
         shape = [extents.of(d) for d in dims]
         bias = _bias_of(node)
         if bias is None:
-            like = next(self.mapping[n] for n in self.program.nodes() if n.op == "placeholder" and n in self.mapping)
-            value = node.meta["val"]
-            return self.new.call_function(torch.ops.aten.new_zeros.default, (like, shape), {"dtype": value.dtype})
+            return self.new.call_function(torch.ops.aten.new_zeros.default, (self._like(node), shape))
         source = self.mapping[bias]
         if name.startswith("aten.conv"):
             rank = len(dims)
             source = self.new.call_function(torch.ops.aten.view.default, (source, [-1] + [1] * (rank - 2)))
         return self.new.call_function(torch.ops.aten.expand.default, (source, shape))
+
+    def _like(self, node: fx.Node) -> fx.Node:
+        """A value of the node's own element type: an argument if one is left, else any state tensor of that type."""
+        dtype = node.meta["val"].dtype
+        state = (n for n in self.program.nodes() if n.op == "get_attr")
+        return next(self.mapping[n] for n in (*tensor_args(node), *state) if n in self.mapping and n.meta["val"].dtype == dtype)
 
 
 def _bias_of(node: fx.Node) -> fx.Node | None:
