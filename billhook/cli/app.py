@@ -12,7 +12,6 @@ from . import jobs
 
 app = typer.Typer(
     help="Cut a trained PyTorch network to a measured latency budget: smaller trainable model, tuned kernels.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -25,7 +24,7 @@ ExampleOption = Annotated[
     typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
 ]
 DatabaseOption = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", help="Measurement database [default: $BILLHOOK_DB, else in the cache folder]")
+    Path | None, typer.Option("--db", metavar="FILE", help="Measurement database; by default $BILLHOOK_DB, else one in the cache folder")
 ]
 
 
@@ -100,7 +99,7 @@ def load(
 @app.command()
 def verify(bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="Bundle folder.")]) -> None:
     """Check a bundle: checksums, the test vector against its expected output, and the latency here."""
-    jobs.run_verify(options.existing(bundle, "BUNDLE"))
+    raise typer.Exit(jobs.run_verify(options.existing(bundle, "BUNDLE")))
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """What the commands do, given parsed options. torch, TVM and the library above them are imported inside, on use."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from billhook.ir.errors import OptionError
 
 if TYPE_CHECKING:
     import torch
+
+    from billhook.ir.latency import Latency
 
 UNMET = 1
 
@@ -93,11 +96,20 @@ def run_load(saved: Path, model: options.Reference) -> None:
     typer.echo(f"loaded {saved}: {type(module).__qualname__}, {parameters:,} parameters")
 
 
-def run_verify(bundle: Path) -> None:
-    """Verify a bundle and print what was found; a bundle that fails raises BundleError."""
+def run_verify(bundle: Path) -> int:
+    """Verify a bundle and time it; the exit status says whether its outputs are right and its latency is within its budget."""
     from billhook.codegen import bundle as bundles
+    from billhook.costmodel.statistics import interleave
 
-    typer.echo(str(bundles.verify(bundle)))
+    def timed(call: Callable[[], object]) -> "Latency":
+        def once() -> None:
+            call()
+
+        return interleave({"bundle": once})["bundle"].latency
+
+    found = bundles.verify(bundle, timed)
+    typer.echo(str(found))
+    return 0 if found.ok and found.within_budget is not False else UNMET
 
 
 def user_object(reference: options.Reference, option: str) -> Any:

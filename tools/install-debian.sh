@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Installs the Debian or Ubuntu packages that Billhook uses. Run as root, or with sudo.
+set -euo pipefail
+
+packages=(
+  g++          # links the generated kernels into a library; builds the C++ runner of a bundle
+  cmake        # configures the C++ runner
+  make         # the targets of the Makefile
+  python3-venv # the environment of the Makefile, where the system's Python is used
+)
+
+sudo=()
+if [ "$(id -u)" -ne 0 ]; then
+  sudo=(sudo)
+fi
+"${sudo[@]}" apt-get update
+"${sudo[@]}" apt-get install --yes --no-install-recommends "${packages[@]}"
