@@ -168,9 +168,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """Versions of the libraries that a saved network depends on."""
-    return {name: _version(name) for name in ("billhook", "torch")}
+def versions(*more: str) -> dict[str, str]:
+    """Versions of Billhook, of torch and of more packages, "unknown" for what is not installed as a package."""
+    return {name: _version(name) for name in ("billhook", "torch", *more)}
 
 
 def _version(name: str) -> str:

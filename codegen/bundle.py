@@ -1,0 +1,168 @@
+"""Bundles: a folder with everything that a compiled network needs to run and to be checked, with or without Python."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from billhook.ir.atomic import atomic_folder
+from billhook.ir.errors import BundleError
+from billhook.ir.latency import Latency
+from billhook.ir.plan import Plan
+from billhook.ir.planfile import versions, write_plan
+from billhook.ir.program import Program
+from billhook.ir.target import Target
+
+from .artifact import load_artifact
+from .bundle_machine import architecture, check_machine, required_features
+from .bundle_manifest import (
+    LIBRARY,
+    MANIFEST,
+    VECTOR,
+    LatencyPart,
+    Manifest,
+    TargetPart,
+    check_files,
+    digests,
+    read_manifest,
+    write_manifest,
+)
+from .bundle_runtime import add_runtime
+from .bundle_vector import TestVector, read_vector, relative_error, write_vector
+
+Timer = Callable[[Callable[[], object]], Latency]
+
+_RUNTIME = ("apache-tvm", "apache-tvm-ffi")
+
+
+class Exportable(Protocol):
+    """What a bundle needs of a built network: to write itself as one shared library with the entry `main`."""
+
+    def export(self, path: Path) -> None: ...
+
+
+@dataclass(frozen=True)
+class BundleContent:
+    """What goes into a bundle.
+
+    program, plan, network: the dense program, what was cut of it, and the pruned network (trainable). vector: inputs with
+    the outputs that torch computed from them. budget: seconds, or None if there was none.
+    """
+
+    artifact: Exportable
+    target: Target
+    program: Program
+    plan: Plan
+    network: torch.nn.Module
+    vector: TestVector
+    budget: float | None = None
+    predicted: Latency | None = None
+    measured: Latency | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What `verify` found: the error of the test vector, and the latency here where it was timed."""
+
+    bundle: Path
+    manifest: Manifest
+    max_relative_error: float
+    tolerance: float
+    latency: Latency | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the outputs are as expected. A NaN is not."""
+        return self.max_relative_error <= self.tolerance
+
+    @property
+    def within_budget(self) -> bool | None:
+        """Whether the latency measured here is within the budget; None if either is unknown."""
+        if self.latency is None or self.manifest.budget_s is None:
+            return None
+        return self.latency.seconds <= self.manifest.budget_s
+
+    def __str__(self) -> str:
+        target = self.manifest.target
+        error = f"max relative error {self.max_relative_error:.2g}, tolerance {self.tolerance:g}"
+        lines = [
+            f"{self.bundle}: {len(self.manifest.files)} files as recorded, for {target.kind} {target.mcpu or target.architecture}",
+            f"test vector: {'ok' if self.ok else 'DIFFERS'} ({error})",
+        ]
+        if self.latency is not None:
+            budget = self.manifest.budget_s
+            share = f", {self.latency.seconds / budget:.1%} of the budget of {budget * 1e3:.3f} ms" if budget else ""
+            lines.append(f"latency: {self.latency}{share}")
+        return "\n".join(lines)
+
+
+def write_bundle(folder: Path, content: BundleContent) -> None:
+    """Write a bundle, whole or not at all.
+
+    Raises:
+        OutputError: the folder cannot be written.
+        BundleError: no runtime for the target is installed.
+    """
+    with atomic_folder(folder, seal=MANIFEST) as stage:
+        fill_bundle(stage, content)
+
+
+def fill_bundle(stage: Path, content: BundleContent) -> Manifest:
+    """Write a bundle into an empty folder that somebody else publishes; see `write_bundle`."""
+    library = stage / LIBRARY
+    library.parent.mkdir()
+    content.artifact.export(library)
+    made_for = architecture(library)
+    add_runtime(stage, made_for)
+    (stage / VECTOR).parent.mkdir()
+    write_vector((stage / VECTOR).parent, content.vector)
+    write_plan(stage, content.plan, content.program, content.network)
+    target = content.target
+    manifest = Manifest(
+        schema_version=1,
+        target=TargetPart(
+            kind=target.kind,
+            mcpu=target.mcpu,
+            architecture=made_for,
+            features=required_features(target),
+            threads=target.threads,
+        ),
+        budget_s=content.budget,
+        predicted=LatencyPart.of(content.predicted) if content.predicted else None,
+        measured=LatencyPart.of(content.measured) if content.measured else None,
+        versions=versions(*_RUNTIME),
+        files=digests(stage),
+    )
+    write_manifest(stage, manifest)
+    return manifest
+
+
+def verify(bundle: Path, timer: Timer | None = None) -> Verification:
+    """Check every file, that this machine can run the library, and that the test vector gives the expected outputs.
+
+    timer: measures the latency of a callable, in seconds; without one nothing is timed.
+
+    Raises:
+        BundleError: a file is missing or was changed, or the bundle is for another machine or runtime.
+    """
+    manifest = read_manifest(bundle)
+    check_files(bundle, manifest)
+    check_machine(manifest.target.architecture, manifest.target.features)
+    _check_runtime(manifest)
+    vector = read_vector((bundle / VECTOR).parent)
+    artifact = load_artifact(bundle / LIBRARY)
+    outputs = [output.numpy() for output in artifact.run(*vector.inputs)]
+    latency = timer(artifact.bind(*vector.inputs)) if timer else None
+    return Verification(bundle, manifest, relative_error(outputs, vector.outputs), vector.tolerance, latency)
+
+
+def _check_runtime(manifest: Manifest) -> None:
+    """The library's byte code belongs to one release of TVM; post-releases of it are equal."""
+    here = versions(*_RUNTIME)
+    for package in _RUNTIME:
+        made_with = manifest.versions.get(package, "unknown")
+        if made_with.split(".post")[0] != here[package].split(".post")[0]:
+            remedy = f"install {package}=={made_with}, or use the C++ runner, which has its own"
+            raise BundleError(f"the bundle was made with {package} {made_with}, {here[package]} is installed; {remedy}")

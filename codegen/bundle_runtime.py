@@ -1,0 +1,57 @@
+"""What a bundle carries besides the network, so that it runs without Python: runtime libraries, headers, runner, licences."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import tvm
+import tvm.libinfo
+import tvm_ffi.libinfo
+
+from billhook.ir.errors import BundleError
+
+from .bundle_machine import architecture
+
+RUNNER_SOURCES = ("CMakeLists.txt", "main.cc", "model.h", "vector.h")
+
+_HEADERS = ("dlpack", "tvm")
+
+
+def add_runtime(bundle: Path, made_for: str) -> None:
+    """Copy the runtime libraries to lib/, the runner with the headers that it needs to runner/, and the licences.
+
+    made_for: architecture of the bundle's library, which the installed runtime must share.
+
+    Raises:
+        BundleError: the installed runtime is for another architecture.
+    """
+    for library in (Path(tvm.libinfo.find_libtvm_runtime()), Path(tvm_ffi.libinfo.find_libtvm_ffi())):
+        if architecture(library) != made_for:
+            raise BundleError(f"{library}: is for {architecture(library)}, the bundle for {made_for}; no runtime for it is installed")
+        shutil.copyfile(library, bundle / "lib" / library.name)
+    runner = bundle / "runner"
+    include = Path(tvm_ffi.libinfo.find_include_path())
+    for folder in _HEADERS:
+        shutil.copytree(include / folder, runner / "include" / folder)
+    _add_runner(runner)
+    _add_licences(bundle / "licenses")
+
+
+def _add_runner(folder: Path) -> None:
+    sources = resources.files("billhook.codegen") / "runner"
+    for name in RUNNER_SOURCES:
+        (folder / name).write_bytes((sources / name).read_bytes())
+
+
+def _add_licences(folder: Path) -> None:
+    """Apache-2.0 asks that its text and the notices travel with the files."""
+    folder.mkdir()
+    notes = resources.files("billhook.codegen") / "runner" / "LICENSES.md"
+    (folder / "README.md").write_bytes(notes.read_bytes())
+    for package in (tvm, tvm_ffi):
+        name = package.__name__.replace("_", "-")
+        home = Path(str(package.__file__)).parent
+        wheel = next(home.parent.glob(f"apache_{package.__name__}-*.dist-info"))
+        for path in (home / "LICENSE", home / "NOTICE", *sorted((wheel / "licenses").glob("*"))):
+            if path.is_file():
+                shutil.copyfile(path, folder / f"{name}.{path.name}.txt")
