@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import tvm
-from tvm import relax
 
 from billhook.ir.errors import BundleError
 
 from .toolchain import find_compiler
+from .tvm_any import relax, tvm
 
 
 class Artifact:
@@ -25,7 +24,7 @@ class Artifact:
     def run(self, *tensors: torch.Tensor | np.ndarray) -> tuple[torch.Tensor, ...]:
         """The outputs for logical inputs in torch's order."""
         outputs = self.machine["main"](*[_device_tensor(t) for t in tensors])
-        return tuple(torch.from_numpy(o.numpy()) for o in outputs)
+        return tuple(torch.as_tensor(o.numpy()) for o in outputs)
 
     def bind(self, *tensors: torch.Tensor | np.ndarray) -> Callable[[], object]:
         """A call without arguments that runs one inference on these inputs and leaves the outputs on the device: for timing."""
@@ -36,11 +35,15 @@ class Artifact:
         """Write one shared library with code and packed parameters; nothing is left behind if it fails."""
         goal = Path(path)
         beside = goal.with_name(f".{goal.stem}.partial{goal.suffix or '.so'}")
+        compiler = find_compiler()
         try:
-            self._executable.export_library(str(beside), cc=find_compiler())
+            beside.touch()
+            self._executable.export_library(str(beside), cc=compiler)
             beside.replace(goal)
         except OSError as error:
             raise BundleError(f"cannot write '{goal}': {error.strerror or error}") from error
+        except RuntimeError as error:  # what TVM makes of a failing linker
+            raise BundleError(f"cannot link '{goal}': {_linker_line(str(error))}") from error
         finally:
             beside.unlink(missing_ok=True)
 
@@ -50,6 +53,12 @@ def load_artifact(path: str | Path) -> Artifact:
     if not Path(path).is_file():
         raise BundleError(f"there is no library '{path}'")
     return Artifact(tvm.runtime.load_module(str(path)))
+
+
+def _linker_line(message: str) -> str:
+    """The first line of TVM's message that says what went wrong."""
+    lines = [line.strip() for line in message.splitlines() if "error" in line.lower() or "ld:" in line]
+    return next((line for line in lines if line != "Compilation error:"), "the linker failed")
 
 
 def _device_tensor(tensor: torch.Tensor | np.ndarray) -> Any:

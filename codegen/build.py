@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import tvm
-from tvm import relax
 
 from billhook.ir.errors import MeasureError
 from billhook.ir.network import Kernel, Network
@@ -21,6 +19,7 @@ from billhook.ir.workload import TensorType, Workload
 from . import lower
 from .artifact import Artifact
 from .cpu.candidate import Candidate
+from .tvm_any import relax, tvm
 
 
 def build(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Artifact:

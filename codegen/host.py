@@ -2,6 +2,7 @@
 
 import platform
 from functools import cache
+from pathlib import Path
 
 from billhook.ir.target import Target
 
@@ -27,9 +28,8 @@ def cpu_target(mcpu: str, flags: frozenset[str], machine: str, threads: int) -> 
 
 @cache
 def _llvm_cpu() -> str:
-    import tvm_ffi
-
     import tvm  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    import tvm_ffi
 
     name = tvm_ffi.get_global_func("target.llvm_get_system_cpu")()
     return str(name)
@@ -37,10 +37,8 @@ def _llvm_cpu() -> str:
 
 def _cpu_flags() -> list[str]:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            for line in file:
-                if line.startswith(("flags", "Features")):
-                    return line.split(":", 1)[1].split()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
-    return []
+    found = [line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))]
+    return found[0] if found else []

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tvm
 
 from billhook.ir.errors import MeasureError
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from .cpu import conv, layout
+from .cpu import conv, depthwise, elementwise, layout, linear, pool
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
+from .tvm_any import tvm
 
 check_toolchain()
 
@@ -30,7 +30,7 @@ class Template:
     pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
 
 
-TEMPLATES = tuple(Template(m.NAME, m.candidates, m.lower, m.pack) for m in (conv, layout))
+TEMPLATES = tuple(Template(m.NAME, m.candidates, m.lower, m.pack) for m in (conv, depthwise, linear, pool, layout, elementwise))
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:

@@ -12,11 +12,11 @@ from .artifact import Artifact
 
 
 def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: int = 20) -> tuple[tuple[str, Latency], ...]:
-    """(kernel name, latency) in execution order for a network from `build`, over `repeats` inferences. The hook adds under 1 us a kernel."""
+    """(kernel name, latency) in execution order for a network from `build`, over `repeats` inferences."""
     samples: list[list[float]] = [[] for _ in artifact.kernels]
     state = {"next": 0, "started": 0.0}
 
-    def hook(function: Any, name: str, before: bool, result: Any, *arguments: Any) -> int:
+    def hook(_function: Any, name: str, before: bool, *_: Any) -> int:
         if name.startswith("vm.") or name == "main":
             return 0
         if before:
@@ -34,8 +34,12 @@ def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: in
             state["next"] = 0
             inference()
     finally:
-        artifact.machine.set_instrument(lambda *_: 0)
+        artifact.machine.set_instrument(_no_hook)
     return tuple((name, _latency(sorted(times))) for name, times in zip(artifact.kernels, samples, strict=True))
+
+
+def _no_hook(*_: Any) -> int:
+    return 0
 
 
 def _latency(ordered: list[float]) -> Latency:

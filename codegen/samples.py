@@ -41,7 +41,7 @@ def flat_inputs(workload: Workload, arrays: tuple[np.ndarray, ...], pack: Pack) 
 
 def expected_output(workload: Workload, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
     """The logical output, computed by torch."""
-    return run_workload(workload, tuple(torch.from_numpy(a) for a in arrays)).detach().numpy()
+    return run_workload(workload, tuple(torch.as_tensor(a) for a in arrays)).detach().numpy()
 
 
 def mismatch(workload: Workload, flat_output: np.ndarray, expected: np.ndarray) -> str | None:

@@ -5,13 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tvm
-import tvm.script.ir_builder.tirx as T
-
 from billhook.ir.target import Target
 
 from .cpu.vector import accumulate, flat_kernel, load, loop, register, splat, store
 from .lower import KERNEL, tvm_target
+from .tvm_any import T, tvm
 
 _DISTURBED = 1.04  # a probe this much slower than the fastest one seen means that something else uses the core
 _SAMPLE_SECONDS = 3e-4  # calls are repeated until a sample takes this long
@@ -33,7 +31,7 @@ class Stopwatch:
     def __init__(self, target: Target) -> None:
         self._probe = _built(_probe_kernel(target.lanes), target)
         self._probe_args = (_tensor(target.lanes), _tensor(target.lanes))
-        nothing = _built(flat_kernel([1, 1, 1, 1], lambda a, b, c, d: T.buffer_store(d, a[0], [0])), target)
+        nothing = _built(flat_kernel([1, 1, 1, 1], lambda *p: T.buffer_store(p[-1], p[0][0], [0])), target)
         args = tuple(_tensor(1) for _ in range(4))
         self._fastest_probe = min(self._probe_time() for _ in range(200))
         self._overhead = 0.0

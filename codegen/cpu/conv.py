@@ -5,15 +5,14 @@ Data is channel-blocked, or plain NCHW (first layers). Weights are packed per ti
 multiplied by zero, and the epilogue runs on the registers.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tvm.script.ir_builder.tirx as T
 
+from billhook.codegen.tvm_any import T
 from billhook.ir.target import Target
-from billhook.ir.workload import Ref, Workload
+from billhook.ir.workload import Workload
 
 from . import epilogue
 from .candidate import Candidate, candidate
@@ -50,15 +49,19 @@ def input_elements(workload: Workload, index: int, conv: Conv) -> int:
     return workload.inputs[index].elements
 
 
-def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
+def lower(workload: Workload, choice: Candidate, _target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv = conv_of(workload)
     assert conv is not None
     sizes = [input_elements(workload, i, conv) for i in range(len(workload.inputs))] + [workload.output.elements]
-    return flat_kernel(sizes, lambda one, *buffers: _Emitter(workload, conv, choice, buffers, one).emit(), opaque=conv.weight)
+
+    def body(one: Any, *buffers: Any) -> None:
+        _Emitter(workload, conv, choice, buffers, one).emit()
+
+    return flat_kernel(sizes, body, opaque=conv.weight)
 
 
-def pack(workload: Workload, choice: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
+def pack(workload: Workload, choice: Candidate, _target: Target, index: int, array: np.ndarray) -> np.ndarray:
     """A parameter in the order in which the kernel reads it."""
     conv = conv_of(workload)
     assert conv is not None
@@ -91,27 +94,31 @@ class _Emitter:
     def emit(self) -> None:
         with loop(0, self.conv.source.batch) as n:
             if self.choice["pixels_outer"]:
-                self._pixels(lambda *tile: self._vectors(partial(self._tile, n, *tile)))
+                for tile in self._pixels():
+                    for wide in self._vectors():
+                        self._tile(n, *tile, *wide)
             else:
-                self._vectors(lambda *wide: self._pixels(lambda *tile: self._tile(n, *tile, *wide)))
+                for wide in self._vectors():
+                    for tile in self._pixels():
+                        self._tile(n, *tile, *wide)
 
-    def _vectors(self, body: Any) -> None:
-        """Loop over tiles of output vectors: body(vectors per tile, first vector, where the tile's weights start)."""
+    def _vectors(self) -> Iterator[tuple[int, Any, Any]]:
+        """Inside loops over tiles of output vectors: vectors per tile, first vector, where the tile's weights start."""
         first, base = 0, 0
         per_vector = self.lanes * self.conv.source.blocks * self.conv.source.block * self.conv.taps
         for wide, times in vector_groups(self.conv.target.blocks, self.choice["vectors"]):
             with loop(0, times) as tile:
-                body(wide, first + tile * wide, base + tile * (wide * per_vector))
+                yield wide, first + tile * wide, base + tile * (wide * per_vector)
             first += wide * times
             base += wide * times * per_vector
 
-    def _pixels(self, body: Any) -> None:
-        """Loop over tiles of pixels: body(row segment, first row, column segment, first column)."""
+    def _pixels(self) -> Iterator[tuple[Segment, Any, Segment, Any]]:
+        """Inside loops over tiles of pixels: row segment, first row, column segment, first column."""
         for y in self.rows:
             with loop(0, y.count) as i:
                 for x in self.columns:
                     with loop(0, x.count) as j:
-                        body(y, y.start + i * y.tile, x, x.start + j * x.tile)
+                        yield y, y.start + i * y.tile, x, x.start + j * x.tile
 
     def _tile(self, n: Any, y: Segment, y0: Any, x: Segment, x0: Any, wide: int, vector: Any, base: Any) -> None:
         conv, start = self.conv, [None] * wide

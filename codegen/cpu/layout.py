@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tvm.script.ir_builder.tirx as T
 
+from billhook.codegen.tvm_any import T
 from billhook.ir.target import Target
 from billhook.ir.workload import Ref, TensorType, Workload
 
@@ -16,18 +16,18 @@ from .window import Feature, feature
 NAME = "layout"
 
 
-def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+def candidates(workload: Workload, _target: Target) -> tuple[Candidate, ...]:
     """One candidate for the calls of this file, () for other workloads."""
     covered = len(workload.calls) == 1 and all(r == "activation" for r in workload.roles) and _copies(workload) is not None
     return (candidate(NAME),) if covered else ()
 
 
-def pack(workload: Workload, choice: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
+def pack(_workload: Workload, _choice: Candidate, _target: Target, _index: int, _array: np.ndarray) -> np.ndarray:
     """These kernels have no parameters."""
     raise AssertionError("no parameters")
 
 
-def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
+def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     copies = _copies(workload)
     assert copies is not None
@@ -64,9 +64,9 @@ def _copies(workload: Workload) -> tuple[Feature, ...] | None:
 def _features(types: Sequence[TensorType]) -> tuple[Feature, ...] | None:
     """The types as maps; row-major tensors of another rank count as [N, C, 1, everything else]."""
     found = [feature(t) if t.block else _folded(t) for t in types]
-    maps = tuple(f for f in found if f is not None)
+    maps = [f for f in found if f is not None]
     areas = {f.height * f.width for f in maps}
-    if len(maps) != len(types) or len(areas) != 1:
+    if not maps or len(maps) != len(types) or len(areas) != 1:
         return None
     shape = next((f for f, t in zip(maps, types, strict=True) if t.block), maps[0])
     return tuple(Feature(f.batch, f.channels, shape.height, shape.width, f.block) for f in maps)

@@ -5,7 +5,7 @@ LLVM would turn exp, tanh and erf of a vector into one library call per lane. Th
 
 from typing import Any
 
-import tvm.script.ir_builder.tirx as T
+from billhook.codegen.tvm_any import T
 
 from .vector import bind, splat
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import tvm.script.ir_builder.tirx as T
+from billhook.codegen.tvm_any import T
 
 from . import mathfn
 from .vector import bind, splat
@@ -92,6 +92,44 @@ def _batch_norm(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
     return y if bias is None else y + bias
 
 
+def _relu6(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
+    return mathfn.clamp(args[0], 0.0, 6.0, lanes)
+
+
+def _hardtanh(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
+    low, high = (*args[1:], -1.0, 1.0)[:2] if len(args) != 2 else (args[1], 1.0)
+    return mathfn.clamp(args[0], low, high, lanes)
+
+
+def _neg(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
+    return splat(0.0, lanes) - args[0]
+
+
+def _abs(args: Sequence[Any], kwargs: Mapping[str, Any], lanes: int) -> Any:
+    return T.max(args[0], _neg(args, kwargs, lanes))
+
+
+def _sqrt(args: Sequence[Any], _: Mapping[str, Any], _lanes: int) -> Any:
+    return T.sqrt(args[0])
+
+
+def _rsqrt(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
+    return splat(1.0, lanes) / T.sqrt(args[0])
+
+
+def _square(args: Sequence[Any], _: Mapping[str, Any], _lanes: int) -> Any:
+    return args[0] * args[0]
+
+
+def _unary(function: Callable[[Any, int], Any]) -> Rule:
+    """A rule from a function of a vector and its lanes."""
+
+    def rule(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
+        return function(args[0], lanes)
+
+    return rule
+
+
 OPERATORS: Mapping[str, Rule] = {
     "aten.add.Tensor": _add,
     "aten.add.Scalar": _add,
@@ -102,23 +140,23 @@ OPERATORS: Mapping[str, Rule] = {
     "aten.div.Tensor": _div,
     "aten.div.Scalar": _div,
     "aten.relu.default": _relu,
-    "aten.relu6.default": lambda a, k, n: mathfn.clamp(a[0], 0.0, 6.0, n),
-    "aten.hardtanh.default": lambda a, k, n: mathfn.clamp(a[0], *((*a[1:3],) if len(a) > 2 else (-1.0, 1.0)), n),
+    "aten.relu6.default": _relu6,
+    "aten.hardtanh.default": _hardtanh,
     "aten.clamp.default": _clamp,
     "aten.clamp_min.default": _clamp,
     "aten.hardsigmoid.default": _hardsigmoid,
     "aten.hardswish.default": _hardswish,
-    "aten.sigmoid.default": lambda a, k, n: mathfn.sigmoid(a[0], n),
+    "aten.sigmoid.default": _unary(mathfn.sigmoid),
     "aten.silu.default": _silu,
-    "aten.tanh.default": lambda a, k, n: mathfn.tanh(a[0], n),
+    "aten.tanh.default": _unary(mathfn.tanh),
     "aten.gelu.default": _gelu,
     "aten.elu.default": _elu,
     "aten.leaky_relu.default": _leaky_relu,
-    "aten.exp.default": lambda a, k, n: mathfn.exp(a[0], n),
-    "aten.neg.default": lambda a, k, n: splat(0.0, n) - a[0],
-    "aten.abs.default": lambda a, k, n: T.max(a[0], splat(0.0, n) - a[0]),
-    "aten.sqrt.default": lambda a, k, n: T.sqrt(a[0]),
-    "aten.rsqrt.default": lambda a, k, n: splat(1.0, n) / T.sqrt(a[0]),
-    "aten.square.default": lambda a, k, n: a[0] * a[0],
+    "aten.exp.default": _unary(mathfn.exp),
+    "aten.neg.default": _neg,
+    "aten.abs.default": _abs,
+    "aten.sqrt.default": _sqrt,
+    "aten.rsqrt.default": _rsqrt,
+    "aten.square.default": _square,
     "aten.batch_norm.default": _batch_norm,
 }

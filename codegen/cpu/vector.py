@@ -4,12 +4,11 @@ A kernel takes its inputs in the workload's order and its output last, each a fl
 buffers: TVM puts those on the stack and LLVM keeps them in registers, where one large array would become a heap allocation.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import tvm.script.ir_builder.tirx as T
-from tvm.script.ir_builder import IRBuilder
+from billhook.codegen.tvm_any import IRBuilder, T
 
 KERNEL = "kernel"  # every kernel's global symbol; the network builder renames it
 
@@ -21,23 +20,22 @@ def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | N
     that LLVM cannot fold: an extent multiplied by it is never unrolled. (TVM passes no unroll hints to LLVM.)
     tirx.noalias is what lets LLVM keep accumulators in registers: without it every multiply-add reloads and stores.
     """
-    with IRBuilder() as builder:
-        with T.prim_func():
-            T.func_name(KERNEL)
-            T.func_attr({"global_symbol": KERNEL, "tirx.noalias": True})
-            handles = [T.arg(f"p{i}", T.handle()) for i in range(len(sizes))]
-            shapes: list[Any] = list(sizes)
-            first: list[Any] = []
-            if opaque is not None:
-                shapes[opaque] = T.Var("elements", "int32")
-                first = [T.floordiv(shapes[opaque], sizes[opaque])]
-            buffers = [T.match_buffer(h, (n,), "float32") for h, n in zip(handles, shapes, strict=True)]
-            body(*first, *buffers)
+    with IRBuilder() as builder, T.prim_func():
+        T.func_name(KERNEL)
+        T.func_attr({"global_symbol": KERNEL, "tirx.noalias": True})
+        handles = [T.arg(f"p{i}", T.handle()) for i in range(len(sizes))]
+        shapes: list[Any] = list(sizes)
+        first: list[Any] = []
+        if opaque is not None:
+            shapes[opaque] = T.Var("elements", "int32")
+            first = [T.floordiv(shapes[opaque], sizes[opaque])]
+        buffers = [T.match_buffer(h, (n,), "float32") for h, n in zip(handles, shapes, strict=True)]
+        body(*first, *buffers)
     return builder.get()
 
 
 @contextmanager
-def loop(start: Any, stop: Any) -> Iterator[Any]:
+def loop(start: Any, stop: Any) -> Generator[Any]:
     """A serial loop over [start, stop); a plain integer where it is known to run once."""
     if isinstance(start, int) and isinstance(stop, int) and stop - start == 1:
         yield start
@@ -47,13 +45,13 @@ def loop(start: Any, stop: Any) -> Iterator[Any]:
 
 
 def load(buffer: Any, index: Any, lanes: int) -> Any:
-    """The vector of `lanes` elements that starts at `index`."""
-    return buffer[T.ramp(index, 1, lanes)]
+    """The vector of `lanes` elements that starts at `index`; a scalar if `lanes` is 1."""
+    return buffer[index] if lanes == 1 else buffer[T.ramp(index, 1, lanes)]
 
 
 def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
-    """Store a vector of `lanes` elements at `index`."""
-    T.buffer_store(buffer, value, [T.ramp(index, 1, lanes)])
+    """Store a vector of `lanes` elements (a scalar if `lanes` is 1) at `index`."""
+    T.buffer_store(buffer, value, [index if lanes == 1 else T.ramp(index, 1, lanes)])
 
 
 def splat(value: Any, lanes: int) -> Any:

@@ -1,0 +1,153 @@
+"""Linear layers: row-major activations [..., K] times a packed weight, with a fused epilogue.
+
+A block of rows x output vectors stays in registers; the weight is packed per tile of vectors as [k][vector][lane].
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from billhook.ir.target import Target
+from billhook.ir.workload import Ref, Workload
+
+from . import epilogue
+from .candidate import Candidate, candidate
+from .packing import pack_parameter, padded
+from .tiles import fits, vector_groups
+from .vector import accumulate, bind, flat_kernel, load, loop, register, splat, store_partial
+
+NAME = "linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Linear:
+    """rows x depth activations times a depth x width weight; input numbers of weight and bias."""
+
+    rows: int
+    depth: int
+    width: int
+    weight: int
+    bias: int | None
+
+
+def linear_of(workload: Workload) -> Linear | None:
+    """The anchor as a linear layer on row-major float32 tensors, or None."""
+    call = workload.anchor
+    if call.op != "aten.linear.default" or any(t.block or t.dtype != "float32" for t in (workload.inputs[0], workload.output)):
+        return None
+    data, weight, bias = (*call.args, None)[:3]
+    if not isinstance(data, Ref) or not isinstance(weight, Ref) or data.index != 0 or workload.roles[weight.index] != "parameter":
+        return None
+    width, depth = workload.inputs[weight.index].shape
+    rows = workload.inputs[0].elements // depth
+    return Linear(rows, depth, width, weight.index, bias.index if isinstance(bias, Ref) else None)
+
+
+def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """Tiles that suit the number of rows, or () if the anchor is no linear layer."""
+    layer = linear_of(workload)
+    if layer is None or not layer.rows or not epilogue.fusible(workload, 1):
+        return ()
+    vectors = -(-layer.width // target.lanes)
+    wide = [w for w in (1, 2, 3, 4, 6, 8) if w <= vectors]
+    found = {(_even(layer.rows, _tallest(w, target)), w) for w in wide}
+    ranked = sorted(found, key=lambda t: _estimate(layer, vectors, *t))
+    return tuple(candidate(NAME, rows=r, vectors=w) for r, w in ranked[:3])
+
+
+def _tallest(wide: int, target: Target) -> int:
+    return max(r for r in range(1, target.registers) if r == 1 or fits(r, wide, target.registers))
+
+
+def _even(rows: int, limit: int) -> int:
+    """The tile height that cuts `rows` into equal parts of at most `limit`."""
+    return -(-rows // -(-rows // limit))
+
+
+def _estimate(layer: Linear, vectors: int, rows: int, wide: int) -> float:
+    """Issue slots per k, for all tiles."""
+    tiles = -(-layer.rows // rows)
+    return sum(times * tiles * (max(rows * w, 4) + 0.2 * (rows + w)) for w, times in vector_groups(vectors, wide))
+
+
+def pack(workload: Workload, choice: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
+    """The weight [N, K] as tiles [k][vector][lane], N padded with zeros to whole vectors; vectors padded."""
+    layer = linear_of(workload)
+    assert layer is not None
+    if index != layer.weight:
+        return pack_parameter(workload, index, array)
+    lanes = target.lanes
+    vectors = -(-layer.width // lanes)
+    full = np.zeros((vectors * lanes, layer.depth), np.float32)
+    full[: layer.width] = array
+    parts: list[np.ndarray] = []
+    first = 0
+    for wide, times in vector_groups(vectors, choice["vectors"]):
+        count = wide * times * lanes
+        parts.append(full[first : first + count].reshape(times, wide * lanes, layer.depth).transpose(0, 2, 1).reshape(-1))
+        first += count
+    return np.concatenate(parts)
+
+
+def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
+    """The kernel as a TIR function of flat buffers."""
+    layer = linear_of(workload)
+    assert layer is not None
+    vectors = -(-layer.width // target.lanes)
+    sizes = [
+        vectors * target.lanes * layer.depth if i == layer.weight else padded(workload, i) if role == "parameter" else given.elements
+        for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
+    ]
+
+    def body(one: Any, *buffers: Any) -> None:
+        emitter = _Emitter(workload, layer, target.lanes, buffers, one)
+        first = 0
+        for wide, times in vector_groups(vectors, choice["vectors"]):
+            whole = times - (1 if (first + wide * times) * target.lanes > layer.width else 0)  # the last tile may be partly outside
+            if whole:
+                with loop(0, whole) as tile:
+                    emitter.panel(choice["rows"], wide, first + tile * wide, target.lanes)
+            if whole < times:
+                emitter.panel(choice["rows"], wide, first + whole * wide, layer.width - (first + times * wide - 1) * target.lanes)
+            first += wide * times
+
+    return flat_kernel([*sizes, workload.output.elements], body, opaque=layer.weight)
+
+
+class _Emitter:
+    """Emits the tiles of a linear layer into the current TIR builder."""
+
+    def __init__(self, workload: Workload, layer: Linear, lanes: int, buffers: Sequence[Any], one: Any) -> None:
+        self.workload, self.layer, self.lanes, self.buffers, self.one = workload, layer, lanes, buffers, one
+
+    def panel(self, rows: int, wide: int, vector: Any, last: int) -> None:
+        """All rows for `wide` vectors from number `vector` on; the last of them has `last` valid lanes."""
+        full, rest = divmod(self.layer.rows, rows)
+        if full:
+            with loop(0, full) as i:
+                self._tile(rows, wide, i * rows, vector, last)
+        if rest:
+            self._tile(rest, wide, full * rows, vector, last)
+
+    def _tile(self, rows: int, wide: int, row: Any, vector: Any, last: int) -> None:
+        layer, lanes, start = self.layer, self.lanes, [None] * wide
+        data, weight = self.buffers[0], self.buffers[layer.weight]
+        if layer.bias is not None:
+            start = [bind(load(self.buffers[layer.bias], (vector + j) * lanes, lanes)) for j in range(wide)]
+        sums = [[register(lanes, s) for s in start] for _ in range(rows)]
+        with loop(0, layer.depth - 1 + self.one) as k:
+            base = (vector * layer.depth + k * wide) * lanes
+            vectors = [bind(load(weight, base + j * lanes, lanes)) for j in range(wide)]
+            for i in range(rows):
+                value = bind(splat(data[(row + i) * layer.depth + k], lanes))
+                for j in range(wide):
+                    accumulate(sums[i][j], value * vectors[j], lanes)
+        for i in range(rows):
+            for j in range(wide):
+                element = (row + i) * layer.width + (vector + j) * lanes
+                place = epilogue.Place(lanes, element, (vector + j) * lanes, count=last if j == wide - 1 else 0)
+                anchors = {len(self.workload.inputs): load(sums[i][j], 0, lanes)}
+                value = epilogue.apply(self.workload, 1, anchors, self.buffers, place)
+                store_partial(self.buffers[-1], element, value, place.whole, lanes)
