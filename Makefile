@@ -10,7 +10,7 @@ pip := $(bin)/python -m pip --disable-pip-version-check install --quiet
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow check format doctor clean
+.PHONY: help demo test test-slow check format doctor readme clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -36,6 +36,9 @@ format: $(VENV)/.dev ## rewrite all files in the house style
 
 doctor: $(VENV)/.demo ## what this machine has, what is missing, and how to get it
 	$(bin)/billhook doctor
+
+readme: $(VENV)/.demo ## put the numbers of the last demo into README.md
+	$(bin)/python tools/measured_table.py $(OUT)/record.json
 
 clean: ## remove what was built and measured here, and keep the environment
 	rm -rf out build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .benchmarks
