@@ -1,0 +1,68 @@
+"""From scores and latency tables to an allocation problem, and from its solution to a plan."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..costmodel.network_cost import CostTable, CostTables
+from ..ir.errors import OptionError
+from ..ir.plan import Plan, make_plan
+from ..ir.program import Program
+from .allocate import Factor, Problem, SumFactor, Variable
+from .allocation_problem import AnyFactor
+from .saliency import Scores, best_indices, retained
+
+
+def width_problem(
+    program: Program,
+    scores: Scores,
+    candidates: Mapping[str, Sequence[int]],
+    costs: CostTables,
+    *,
+    keep_one: Sequence[tuple[str, ...]] = (),
+    uniform: Sequence[tuple[str, ...]] = (),
+) -> Problem:
+    """Maximise the retained score of all prunable axes; the tables are in seconds, axes with one candidate are constants."""
+    variables: dict[str, Variable] = {}
+    for axis in program.axes:
+        sizes = tuple(candidates[axis.name])
+        if len(sizes) > 1:
+            worth = retained(scores[axis.name])
+            variables[axis.name] = Variable(sizes, np.array([worth[s] for s in sizes]))
+    factors = tuple(_factor(table, candidates, variables) for table in costs.tables)
+    return Problem(variables, factors, costs.constant, keep_one=tuple(keep_one), uniform=tuple(uniform))
+
+
+def plan_of(program: Program, scores: Scores, sizes: Mapping[str, int]) -> Plan:
+    """The plan that keeps the best indices of every axis."""
+    return make_plan(program, {name: best_indices(scores[name], size) for name, size in sizes.items() if size < program.axis(name).size})
+
+
+def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables: Mapping[str, Variable]) -> AnyFactor:
+    """A table as a factor over the axes that have a choice; those that have none are indexed away."""
+    sums = [c for c in table.coordinates if len(c) > 1]
+    seconds = table.seconds
+    if not sums:
+        fixed = tuple(slice(None) if c[0] in variables else 0 for c in table.coordinates)
+        names = tuple(c[0] for c in table.coordinates if c[0] in variables)
+        if len(set(names)) < len(names):
+            return _diagonal(table.name, names, seconds[fixed])
+        return Factor(table.name, names, seconds[fixed])
+    if len(sums) > 1 or len(table.coordinates) > 2:
+        raise OptionError(f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths; at most one and one are supported")
+    inputs = tuple(axis for axis in sums[0] if axis in variables)
+    offset = sum(candidates[axis][0] for axis in sums[0] if axis not in variables)
+    widths = tuple(w - offset for w in table.widths[0])
+    output = table.coordinates[1][0] if len(table.coordinates) == 2 else None
+    if output is not None and output not in variables:
+        return SumFactor(table.name, inputs, None, widths, seconds[:, 0])
+    return SumFactor(table.name, inputs, output, widths, seconds)
+
+
+def _diagonal(name: str, names: tuple[str, ...], seconds: np.ndarray) -> Factor:
+    """A kernel that meets one axis twice (its input and its output) costs the diagonal of its table."""
+    first = names[0]
+    if set(names) != {first}:
+        raise OptionError(f"kernel {name} meets an axis twice beside others: {names}")
+    index = np.arange(seconds.shape[0])
+    return Factor(name, (first,), seconds[tuple(index for _ in names)])
