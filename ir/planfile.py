@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,6 +26,33 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Form = Literal["module", "graph"]
 
 
+class InputPart(BaseModel):
+    """Shape and element type of one example input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    shape: tuple[NonNegativeInt, ...]
+    dtype: str
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> "InputPart":
+        return cls(shape=tuple(tensor.shape), dtype=str(tensor.dtype).removeprefix("torch."))
+
+    def example(self) -> torch.Tensor:
+        """Seeded normal numbers for floats; zeros, which are valid token ids and masks, for the rest."""
+        dtype: torch.dtype = getattr(torch, self.dtype)
+        if not dtype.is_floating_point:
+            return torch.zeros(self.shape, dtype=dtype)
+        return torch.randn(self.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+
+
+class Inputs(BaseModel):
+    """The example inputs that the network was traced with, so that a fresh model can be traced in the same way."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    args: tuple[InputPart, ...]
+    kwargs: Mapping[str, InputPart]
+
+
 class AxisCut(BaseModel):
     """An axis that was cut: its dense size, and the indices that were kept, sorted."""
 
@@ -44,13 +72,15 @@ class PlanFile(BaseModel):
 
     schema_version: raised when older readers would misread the file.
     form: "module" where the pruned network is the user's own class, "graph" where it is an fx GraphModule.
-    graph_sha256: of the dense program's text; dense_sha256: of the dense weights; weights_sha256: of the file
+    inputs: what the network was traced with, or null if those were not plain tensors.
+    graph_sha256: of the dense graph's text; dense_sha256: of the dense weights; weights_sha256: of the file
     model.safetensors beside, which holds the pruned weights. versions: of what wrote it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     schema_version: Literal[1]
     form: Form
+    inputs: Inputs | None
     axes: Mapping[str, AxisCut]
     graph_sha256: Sha256
     dense_sha256: Sha256
@@ -60,6 +90,16 @@ class PlanFile(BaseModel):
     def kept(self) -> dict[str, tuple[int, ...]]:
         """Kept indices per axis, as `bh.prune` takes them."""
         return {name: cut.kept for name, cut in self.axes.items()}
+
+    def example(self) -> tuple[tuple[torch.Tensor, ...], dict[str, torch.Tensor]]:
+        """Positional and keyword inputs to trace a fresh model with.
+
+        Raises:
+            PlanError: the network was traced with something else than plain tensors.
+        """
+        if self.inputs is None:
+            raise PlanError(f"{PLAN}: the network was traced with inputs that are not plain tensors; give such inputs when loading")
+        return tuple(part.example() for part in self.inputs.args), {name: part.example() for name, part in self.inputs.kwargs.items()}
 
     def plan(self, program: Program) -> Plan:
         """The plan, for a fresh program of the same network (its weights do not matter).
@@ -101,6 +141,7 @@ def write_plan(stage: Path, plan: Plan, program: Program, module: torch.nn.Modul
     content = PlanFile(
         schema_version=SCHEMA,
         form="graph" if isinstance(module, fx.GraphModule) else "module",
+        inputs=_inputs(program),
         axes={name: AxisCut(size=program.axis(name).size, kept=kept) for name, kept in plan.kept.items()},
         graph_sha256=graph_digest(program),
         dense_sha256=digest(program.state()),
@@ -158,8 +199,9 @@ def load_weights(folder: Path, module: torch.nn.Module) -> None:
 
 
 def graph_digest(program: Program) -> str:
-    """SHA-256 (hex) of the program's text."""
-    return hashlib.sha256(str(program).encode()).hexdigest()
+    """SHA-256 (hex) of the graph's text, without what passes have found out about it: rules may improve, the graph stays."""
+    bare = replace(program, types={}, axes=(), edits={}, reads=())
+    return hashlib.sha256(str(bare).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -178,6 +220,13 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def _inputs(program: Program) -> Inputs | None:
+    args, kwargs = program.example
+    if not all(isinstance(value, torch.Tensor) for value in (*args, *kwargs.values())):
+        return None
+    return Inputs(args=tuple(map(InputPart.of, args)), kwargs={name: InputPart.of(value) for name, value in kwargs.items()})
 
 
 def _format(content: PlanFile) -> str:

@@ -1,6 +1,7 @@
 import errno
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from safetensors import safe_open
 from torch import nn
 
 from billhook.ir import planfile
+from billhook.ir.axis import Reason
 from billhook.ir.capture import capture
 from billhook.ir.errors import OutputError, PlanError
 from billhook.ir.plan import Plan, make_plan
@@ -70,6 +72,31 @@ def test_the_file_is_readable_and_versioned(saved: Path) -> None:
     assert '{"size": 6, "kept": [0, 2, 5]}' in text
     assert data["dense_sha256"] == digest(traced(network()).state())
     assert data["dense_sha256"] != digest(traced(network(seed=7)).state())
+
+
+def test_the_example_inputs_come_back(saved: Path) -> None:
+    args, kwargs = load_plan(saved).example()
+    assert [(tuple(x.shape), x.dtype) for x in args] == [((2, 3, 8, 8), torch.float32)]
+    assert not kwargs
+
+
+def test_nested_inputs_have_to_be_given_again(tmp_path: Path) -> None:
+    class Pair(nn.Module):
+        def forward(self, pair: list[torch.Tensor]) -> torch.Tensor:
+            return pair[0] + pair[1]
+
+    program = infer_axes(capture(Pair(), ([torch.zeros(2, 3), torch.zeros(2, 3)],)))
+    save_plan(tmp_path, Plan({}), program, Pair())
+    with pytest.raises(PlanError, match="not plain tensors"):
+        load_plan(tmp_path).example()
+
+
+def test_the_graph_digest_ignores_what_passes_found_out(saved: Path) -> None:
+    program = traced(network())
+    relabelled = replace(
+        program, axes=tuple(replace(axis, frozen_because=(Reason("n", "op", "why", "/home/me/x.py:3"),)) for axis in program.axes)
+    )
+    assert planfile.graph_digest(relabelled) == planfile.graph_digest(program) == load_plan(saved).graph_sha256
 
 
 def test_an_empty_plan_can_be_saved(tmp_path: Path) -> None:
