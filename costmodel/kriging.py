@@ -5,6 +5,7 @@ A point is a place (base-2 logarithms of widths, so distances are octaves) and k
 another kind use another vector width, so they inform each other only in part. The values are logarithms of ratios, mean zero.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TypeAlias
@@ -26,8 +27,8 @@ class Points:
     def __len__(self) -> int:
         return len(self.places)
 
-    def rows(self, index: Ints) -> "Points":
-        return Points(self.places[index], self.kinds[index])
+    def row(self, index: int) -> "Points":
+        return Points(self.places[[index]], self.kinds[[index]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,25 +85,23 @@ def _left_out_density(interpolator: Interpolator) -> float:
     return float((np.log(precision) - interpolator.weights**2 / precision).sum()) / 2
 
 
-def design(points: Points, importance: Floats, first: Ints, count: int) -> Ints:
+def design(points: Points, importance: Floats, first: Sequence[int], count: int) -> list[int]:
     """Indices of up to `count` points to observe, those in `first` before all others.
 
     Then, one after the other, the point whose value is least known from those chosen so far, times its importance [n]: the
     pivots of a Cholesky factorisation of the covariance, which need no observed value.
     """
     field = Field()
-    everything = np.arange(len(points), dtype=np.intp)
     columns = np.zeros((len(points), 0))
     variance = np.full(len(points), field.deviation**2)
     chosen: list[int] = []
-    for step in range(min(count, len(points))):
-        pivot = int(first[step]) if step < len(first) else int(np.argmax(variance * importance))
-        if variance[pivot] <= 1e-9:
-            if step < len(first):
-                continue
+    while len(chosen) < min(count, len(points)):
+        pivot = first[len(chosen)] if len(chosen) < len(first) else int(np.argmax(variance * importance))
+        if variance[pivot] <= 0:
             break
-        column = field.covariance(points, points.rows(everything[[pivot]]))[:, 0] - columns @ columns[pivot]
+        column = field.covariance(points, points.row(pivot))[:, 0] - columns @ columns[pivot]
         columns = np.column_stack([columns, column / np.sqrt(variance[pivot])])
         variance = np.maximum(variance - columns[:, -1] ** 2, 0.0)
+        variance[pivot] = 0.0
         chosen.append(pivot)
-    return np.array(chosen, dtype=np.intp)
+    return chosen

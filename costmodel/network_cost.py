@@ -1,0 +1,204 @@
+"""The latency of a network: the surfaces of its kernels, a dispatch for each kernel that runs, and a constant."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from billhook.ir.errors import AxisError
+from billhook.ir.latency import Latency
+
+from .calibration import UNCALIBRATED, Calibration
+from .emulator import CountFlops
+from .family import Coordinate, Family, Widths, widths_at
+from .measured import MeasuredCosts, Progress, no_progress
+from .surface import Surface
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+_SMALL_SHARE = 0.01  # of the dense network's latency: kernels that take less are known well enough from their corners
+_NO_TIME = Latency(0.0, 0.0, 0.0, "predicted")
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A kernel of the network: its name there, and how its shape follows the axes."""
+
+    name: str
+    family: Family
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """Time besides the kernels: per kernel call, and once per run of the network."""
+
+    dispatch: Latency = _NO_TIME
+    constant: Latency = _NO_TIME
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CostTable:
+    """Seconds [len(widths[0]), ...] of one kernel, its dispatch included; infinite where it cannot be made.
+
+    coordinates: which axes' sizes add up to the width along each table axis; those that add up several come first. The widths
+    of such a sum ascend by the hardware's step: a sum between two of them costs what the larger one costs.
+    """
+
+    name: str
+    coordinates: tuple[Coordinate, ...]
+    widths: tuple[Widths, ...]
+    seconds: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class CostTables:
+    """What the allocation adds up: a table for each kernel that depends on a size, and the seconds of everything else."""
+
+    tables: tuple[CostTable, ...]
+    constant: float
+
+
+class NetworkCost:
+    """Latency of a network as a function of its axis sizes; predictions are uncalibrated unless a calibration is given.
+
+    candidates: sizes that each axis may get, its present size included. Kernels of equal families share one surface.
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[Kernel],
+        candidates: Mapping[str, Sequence[int]],
+        costs: MeasuredCosts,
+        flops: CountFlops,
+        overhead: Overhead = Overhead(),
+    ) -> None:
+        self.kernels = tuple(kernels)
+        self.overhead = overhead
+        self._costs = costs
+        shared: dict[tuple[object, ...], Surface] = {}
+        self._surface_of: list[Surface] = []
+        for kernel in self.kernels:
+            surface = Surface(kernel.family, _coordinate_widths(kernel, candidates), costs, flops)
+            self._surface_of.append(shared.setdefault(_identity(surface), surface))
+
+    @property
+    def surfaces(self) -> tuple[Surface, ...]:
+        """The distinct surfaces, in the order of their first kernels."""
+        return tuple(dict.fromkeys(self._surface_of))
+
+    # ---------------------------------------------------------------- measuring
+
+    def prepare(self, progress: Progress = no_progress) -> None:
+        """Measure what the surfaces rest on: the dense kernels, then anchors, fewer of them where a kernel takes little time."""
+        dense = {surface: (surface.largest,) for surface in self.surfaces}
+        self._measure(dense, progress, "measure dense kernels")
+        taken = {s: self._surface_of.count(s) * _seconds_or_inf(s) for s in self.surfaces}
+        total = sum(t for t in taken.values() if t < math.inf)
+        anchors = {s: s.anchors(None if t >= _SMALL_SHARE * total else 1 + len(s.candidates)) for s, t in taken.items()}
+        self._measure(anchors, progress, "measure kernels")
+        for surface, points in anchors.items():
+            surface.prepare(len(points))
+
+    def refine(self, plans: Iterable[Mapping[str, int]], progress: Progress = no_progress) -> None:
+        """Measure exactly the kernels of these plans (sizes of all axes), typically those that the solver has just chosen."""
+        points: dict[Surface, tuple[Widths, ...]] = {}
+        for sizes in plans:
+            for kernel, surface in zip(self.kernels, self._surface_of, strict=True):
+                points[surface] = (*points.get(surface, ()), widths_at(kernel.family.coordinates, sizes))
+        self._measure(points, progress, "measure chosen kernels")
+
+    def _measure(self, points: Mapping[Surface, Sequence[Widths]], progress: Progress, stage: str) -> None:
+        workloads = [k for surface, widths in points.items() for w in widths if (k := surface.workload(w)) is not None]
+        self._costs.cost_many(workloads, progress, stage)
+        for surface, widths in points.items():
+            surface.refine(widths)
+
+    # ---------------------------------------------------------------- asking
+
+    def breakdown(self, sizes: Mapping[str, int]) -> tuple[tuple[str, Latency], ...]:
+        """(name, latency) of each kernel that runs at these sizes, without dispatch.
+
+        Raises:
+            AxisError: an axis has no size. MeasureError: one of the kernels cannot be made.
+        """
+        return tuple((kernel.name, latency) for kernel, _, latency in self._running(sizes))
+
+    def predict(self, sizes: Mapping[str, int]) -> Latency:
+        """Latency of the network at these sizes, not calibrated; raises like `breakdown`.
+
+        Errors of kernels of one surface are taken as equal, those of different surfaces as independent.
+        """
+        running = self._running(sizes)
+        below: dict[Surface, float] = {}
+        above: dict[Surface, float] = {}
+        for _, surface, latency in running:
+            below[surface] = below.get(surface, 0.0) + latency.seconds - latency.low
+            above[surface] = above.get(surface, 0.0) + latency.high - latency.seconds
+        dispatch, constant = self.overhead.dispatch.scaled(len(running)), self.overhead.constant
+        seconds = sum(latency.seconds for *_, latency in running) + dispatch.seconds + constant.seconds
+        low = math.hypot(*below.values(), dispatch.seconds - dispatch.low, constant.seconds - constant.low)
+        high = math.hypot(*above.values(), dispatch.high - dispatch.seconds, constant.high - constant.seconds)
+        return Latency(seconds, max(seconds - low, 0.0), seconds + high, "predicted")
+
+    def tables(self, grids: Mapping[str, Sequence[int]], calibration: Calibration = UNCALIBRATED, *, pad_up: bool = False) -> CostTables:
+        """Calibrated tables for the allocation problem: `grids` has the sizes, ascending, that it may give to each axis.
+
+        Kernels whose axes can have one size only go into the constant. pad_up: see `Surface.table`.
+        """
+        tables: list[CostTable] = []
+        constant = self.overhead.constant.seconds
+        for kernel, surface in zip(self.kernels, self._surface_of, strict=True):
+            widths = _coordinate_widths(kernel, grids)
+            runs = np.array([surface.workload(w) is not None for w in product(*widths)]).reshape([len(w) for w in widths])
+            seconds = surface.table(widths, pad_up=pad_up) + self.overhead.dispatch.seconds * runs
+            if seconds.size == 1:
+                constant += seconds.item()
+            else:
+                tables.append(_sums_first(kernel, widths, seconds * calibration.scale))
+        return CostTables(tuple(tables), constant * calibration.scale + calibration.offset)
+
+    def _running(self, sizes: Mapping[str, int]) -> list[tuple[Kernel, Surface, Latency]]:
+        found: list[tuple[Kernel, Surface, Latency]] = []
+        for kernel, surface in zip(self.kernels, self._surface_of, strict=True):
+            widths = widths_at(kernel.family.coordinates, sizes)
+            if surface.workload(widths) is not None:
+                found.append((kernel, surface, surface.at(widths)))
+        return found
+
+
+def _coordinate_widths(kernel: Kernel, sizes: Mapping[str, Sequence[int]]) -> tuple[Widths, ...]:
+    """The widths of each coordinate for given sizes of each axis: the sizes, or for a sum the steps that cover all sums."""
+    widths: list[Widths] = []
+    for coordinate, step in zip(kernel.family.coordinates, kernel.family.steps, strict=True):
+        missing = [axis for axis in coordinate if not sizes.get(axis)]
+        if missing:
+            raise AxisError(f"axis {missing[0]} of kernel {kernel.name} has no candidate sizes; give at least its present size")
+        if len(coordinate) == 1:
+            widths.append(tuple(sorted(set(sizes[coordinate[0]]))))
+        else:
+            low, high = (sum(extreme(sizes[axis]) for axis in coordinate) for extreme in (min, max))
+            widths.append((low, *range(low // step * step + step, high, step), high) if low < high else (low,))
+    return tuple(widths)
+
+
+def _identity(surface: Surface) -> tuple[object, ...]:
+    """Equal for surfaces that have the same kernels everywhere: same candidates, and same kernels at the corners."""
+    corners = product(*({next((w for w in c if w > 0), 0): None, c[-1]: None} for c in surface.candidates))
+    return surface.candidates, surface.family.steps, tuple(surface.workload(w) for w in corners)
+
+
+def _seconds_or_inf(surface: Surface) -> float:
+    """Measured seconds of the largest kernel; infinite where it could not be made, 0 where it vanishes."""
+    if surface.workload(surface.largest) is None:
+        return 0.0
+    latency = surface.measured[surface.largest].latency
+    return latency.seconds if latency is not None else math.inf
+
+
+def _sums_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
+    coordinates = kernel.family.coordinates
+    order = sorted(range(len(coordinates)), key=lambda i: len(coordinates[i]) == 1)
+    return CostTable(kernel.name, tuple(coordinates[i] for i in order), tuple(widths[i] for i in order), seconds.transpose(order))
