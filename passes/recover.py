@@ -1,0 +1,45 @@
+"""Recovery: what gives a cut network its accuracy back."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from billhook.ir.errors import DataError
+
+from .batches import Loader, Loss
+from .recover_batchnorm import recalibrate_batchnorm
+from .recover_config import FinetuneConfig, TrainResult
+from .recover_finetune import finetune
+
+Finetune: TypeAlias = Callable[[nn.Module, nn.Module], Any]  # the user's own: (model to train in place, dense teacher)
+
+
+def recover(
+    model: nn.Module,
+    teacher: nn.Module,
+    loader: Loader | None,
+    how: FinetuneConfig | Finetune | None,
+    loss_fn: Loss = F.cross_entropy,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> TrainResult | None:
+    """Recalibrate the batch norms where there is data, then fine-tune `model` in place: by a config, or by the user's function.
+
+    Returns what fine-tuning did, None for the user's own function or where `how` is None. Raises DataError: a config
+    without data, or weights that are NaN or infinite afterwards (naming the first).
+    """
+    if loader is not None:
+        recalibrate_batchnorm(model, loader, progress=progress)
+    result: TrainResult | None = None
+    if isinstance(how, FinetuneConfig):
+        if loader is None:
+            raise DataError("fine-tuning by a config needs a data loader; pass data=, or a function that brings its own")
+        result = finetune(model, teacher, loader, how, loss_fn, progress)
+    elif how is not None:
+        how(model, teacher)
+    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"after fine-tuning {name} holds NaN or infinite values; lower the learning rate")
+    return result
