@@ -12,6 +12,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from .errors import CaptureError, DataError
+from .inline import inline_regions
 from .program import Program
 
 Args = tuple[Any, ...]
@@ -67,7 +68,9 @@ def _export(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.Gr
         warnings.simplefilter("ignore")
         exported = torch.export.export(model, args, kwargs, strict=False)
         unlifted: Any = exported.module(check_guards=False)
-    return fx.GraphModule(unlifted, unlifted.graph, "Captured")
+    graph = fx.GraphModule(unlifted, unlifted.graph, "Captured")
+    inline_regions(graph)
+    return graph
 
 
 def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.GraphModule:

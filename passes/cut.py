@@ -87,6 +87,8 @@ class _Cutter:
         return self.new
 
     def _is_empty(self, node: fx.Node) -> bool:
+        if any(a in self.empty for a in tensor_args(node)) and node.name not in self.program.types:
+            return all(self._is_empty(user) for user in node.users)  # several results, of which none is left
         dims = self.program.types.get(node.name, ())
         return any(d.size > 0 and touches(d, self.sizes) and extent(d, self.sizes) == 0 for d in dims)
 

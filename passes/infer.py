@@ -18,6 +18,7 @@ from .rules import Context, find_rule
 from .rules.context import PendingEdit, Result, TermSize
 from .rules.contraction import unsolved
 from .unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
+from .vanish import freeze_vanished
 
 BATCH = "batch"
 
@@ -30,6 +31,7 @@ def infer_axes(program: Program) -> Program:
     batch = _batch_atom(program)
     for node in program.nodes():
         ctx.terms[node] = _node_terms(ctx, program, node, state, by_tensor, batch)
+    freeze_vanished(ctx)
     return _Finish(program, ctx, state, batch).program()
 
 

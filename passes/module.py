@@ -8,12 +8,21 @@ import torch
 from torch import fx
 
 MODES = {"training", "train", "use_input_stats"}
+SWITCHES = "mode_arguments"  # in a node's meta: survives copies of graph and module
 
 
 class TrainableGraph(fx.GraphModule):
-    """A GraphModule of ATen calls that obeys train() and eval(): dropout and batch statistics follow the mode."""
+    """A GraphModule of ATen calls that obeys train() and eval(): dropout and batch statistics follow the mode.
+
+    The graph must come from an evaluation-form capture: an argument that says "training" there (dropout that the user
+    wrote as always on, normalisation without running statistics) is the model's own choice and stays.
+    """
 
     def __init__(self, state: Mapping[str, torch.Tensor] | torch.nn.Module, graph: fx.Graph, class_name: str = "TrainableGraph") -> None:
+        for node in graph.nodes:
+            node.meta.setdefault(SWITCHES, _switches(node))
+            for i in node.meta[SWITCHES]:
+                node.update_arg(i, False)
         super().__init__(state if isinstance(state, torch.nn.Module) else dict(state), graph, class_name)
         self.training = False
         for module in self.modules():
@@ -23,15 +32,21 @@ class TrainableGraph(fx.GraphModule):
         """Switch dropout and batch normalisation; returns self, as torch's own modules do."""
         changed = False
         for node in self.graph.nodes:
-            schema = getattr(node.target, "_schema", None)
-            for i, argument in enumerate(schema.arguments if schema is not None else ()):
-                if argument.name in MODES and i < len(node.args) and isinstance(node.args[i], bool) and node.args[i] != mode:
+            for i in node.meta.get(SWITCHES, ()):
+                if node.args[i] != mode:
                     node.update_arg(i, mode)
                     changed = True
         if changed:
             self.recompile()
         super().train(mode)
         return self
+
+
+def _switches(node: fx.Node) -> tuple[int, ...]:
+    """Positions of the arguments that say whether the model is being trained, where they say no."""
+    schema = getattr(node.target, "_schema", None)
+    arguments = enumerate(schema.arguments if schema is not None else ())
+    return tuple(i for i, a in arguments if a.name in MODES and i < len(node.args) and node.args[i] is False)
 
 
 def cut_module(model: torch.nn.Module, sliced: Mapping[int, torch.Tensor]) -> torch.nn.Module:

@@ -5,11 +5,12 @@ atoms, binds an atom to a product or a concatenation (refinement), or raises `Co
 by strictly smaller ones, so solving always ends; merging is union by size, so a chain of n equations costs about n.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
 from ..ir.axis import Reason
 
+UNKNOWN = Reason("", "", "")
 MAX_REASONS = 4  # per atom; a stem that everything freezes would otherwise collect thousands
 
 
@@ -122,8 +123,11 @@ def atoms(term: Term) -> list[Atom]:
     return found
 
 
-def unify(left: Term, right: Term) -> None:
-    """Make the two terms equal. Raises Conflict where no refinement does it; what was merged until then stays merged."""
+def unify(left: Term, right: Term, because: Reason = UNKNOWN) -> None:
+    """Make the two terms equal. Raises Conflict where no refinement does it; what was merged until then stays merged.
+
+    because: the reason to give for indices that have to be set apart (see `split`).
+    """
     a, b = resolve(left), resolve(right)
     if a is b:
         return
@@ -134,41 +138,43 @@ def unify(left: Term, right: Term) -> None:
     elif isinstance(b, Atom):
         _bind(b, a)
     elif isinstance(a, Prod) and isinstance(b, Prod):
-        _align_products(list(a.parts), list(b.parts))
+        _align_products(list(a.parts), list(b.parts), because)
     else:
-        _align_segments([a], [b])
+        _align_segments([a], [b], because)
 
 
-def split(term: Term, at: int) -> tuple[Term, Term]:
-    """Cut a term in two at a position, refining the atoms that the cut goes through."""
+def split(term: Term, at: int, because: Reason = UNKNOWN) -> tuple[Term, Term]:
+    """Cut a term in two at a position, refining the atoms that the cut goes through.
+
+    Where the cut falls inside one index of a product's outer factor, that index is frozen, with the reason given.
+    """
     here = resolve(term)
     if isinstance(here, Atom):
         left, right = Atom(at), Atom(here.size - at)
         _bind(here, Cat((left, right), here.size))
         return left, right
     if isinstance(here, Cat):
-        return _split_concat(here, at)
+        return _split_concat(here, at, because)
     outer, inner = here.parts[0], prod(list(here.parts[1:]))
     whole, part = divmod(at, inner.size)
     if part == 0:
-        first, second = split(outer, whole)
+        first, second = split(outer, whole, because)
         return prod([first, inner]), prod([second, inner])
-    # The cut falls inside one index of the outer factor: that index is set apart, and may not be removed alone.
-    before, unit, after = _isolate(outer, whole)
-    freeze(unit, Reason("", "", "an index that a split or a concatenation cuts through"))
-    low, high = split(inner, part)
+    before, unit, after = _isolate(outer, whole, because)
+    freeze(unit, replace(because, why="an index that this operator cuts through"))
+    low, high = split(inner, part, because)
     return cat([*([prod([before, inner])] if before else []), low]), cat([high, *([prod([after, inner])] if after else [])])
 
 
-def _isolate(term: Term, index: int) -> tuple[Term | None, Term, Term | None]:
-    before, rest = split(term, index) if index else (None, term)
+def _isolate(term: Term, index: int, because: Reason) -> tuple[Term | None, Term, Term | None]:
+    before, rest = split(term, index, because) if index else (None, term)
     if resolve(rest).size == 1:
         return before, rest, None
-    unit, after = split(rest, 1)
+    unit, after = split(rest, 1, because)
     return before, unit, after
 
 
-def _split_concat(term: Cat, at: int) -> tuple[Term, Term]:
+def _split_concat(term: Cat, at: int, because: Reason) -> tuple[Term, Term]:
     left: list[Term] = []
     for i, part in enumerate(term.parts):
         size = part.size
@@ -178,7 +184,7 @@ def _split_concat(term: Cat, at: int) -> tuple[Term, Term]:
             if at == 0:
                 return cat(left), cat(list(term.parts[i + 1 :]))
         else:
-            first, second = split(part, at)
+            first, second = split(part, at, because)
             return cat([*left, first]), cat([second, *term.parts[i + 1 :]])
     raise Conflict("split beyond the end")
 
@@ -197,17 +203,17 @@ def _bind(atom: Atom, term: Term) -> None:
         mark(term, label)
 
 
-def _align_segments(left: list[Term], right: list[Term]) -> None:
+def _align_segments(left: list[Term], right: list[Term], because: Reason) -> None:
     """Both lists are stacks in reverse order of the segments; sizes agree in total."""
     while left or right:
         a, b = _pop_segment(left), _pop_segment(right)
         if a.size > b.size:
-            a, rest = split(a, b.size)
+            a, rest = split(a, b.size, because)
             left.append(rest)
         elif b.size > a.size:
-            b, rest = split(b, a.size)
+            b, rest = split(b, a.size, because)
             right.append(rest)
-        unify(a, b)
+        unify(a, b, because)
 
 
 def _pop_segment(stack: list[Term]) -> Term:
@@ -218,16 +224,16 @@ def _pop_segment(stack: list[Term]) -> Term:
     return term
 
 
-def _align_products(left: list[Term], right: list[Term]) -> None:
+def _align_products(left: list[Term], right: list[Term], because: Reason) -> None:
     """Match factors from the innermost outwards, factoring the larger one where the smaller divides it."""
     while left and right:
         a, b = _pop_factor(left), _pop_factor(right)
         if a.size == b.size:
-            unify(a, b)
+            unify(a, b, because)
         elif a.size > b.size:
-            left.append(_factor_out(a, b))
+            left.append(_factor_out(a, b, because))
         else:
-            right.append(_factor_out(b, a))
+            right.append(_factor_out(b, a, because))
     if left or right:
         raise Conflict("products of different length")
 
@@ -240,7 +246,7 @@ def _pop_factor(stack: list[Term]) -> Term:
     return term
 
 
-def _factor_out(term: Term, inner: Term) -> Term:
+def _factor_out(term: Term, inner: Term, because: Reason) -> Term:
     """Write `term` as outer * inner and return the outer factor."""
     count, rest = divmod(term.size, inner.size)
     if rest:
@@ -251,9 +257,9 @@ def _factor_out(term: Term, inner: Term) -> Term:
             if segment.size % inner.size:
                 raise Conflict(f"a segment of {segment.size} does not factor by {inner.size}")
             outer = Atom(segment.size // inner.size)
-            unify(segment, prod([outer, inner]))
+            unify(segment, prod([outer, inner]), because)
             outers.append(outer)
         return cat(outers)
     outer = Atom(count)
-    unify(term, prod([outer, inner]))
+    unify(term, prod([outer, inner]), because)
     return outer

@@ -29,6 +29,8 @@ def attention(ctx: Context, node: fx.Node) -> Result:
             ctx.equate(node, q[-i], k[-i])
         if q[-i].size == v[-i].size:
             ctx.equate(node, q[-i], v[-i])
+    if a["is_causal"]:
+        ctx.freeze(node, "causal masks depend on position", q[-2], k[-2])
     ctx.read(node, a["query"], -1)
     ctx.read(node, a["key"], -2, statistic=True)
     ctx.keep_nonempty(q[-1], k[-2])

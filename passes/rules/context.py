@@ -8,7 +8,7 @@ from torch import fx
 
 from ...ir.axis import Reason, Role
 from ...ir.program import Edit, Read, shape_of, tensor_args
-from ..unify import Atom, Conflict, Term, atoms, freeze, mark, prod, unify
+from ..unify import Atom, Conflict, Term, atoms, freeze, mark, prod, split, unify
 
 Terms: TypeAlias = tuple[Term, ...]
 Result: TypeAlias = Terms | list[Terms]
@@ -38,6 +38,7 @@ class Context:
         self.edits: dict[str, PendingEdit] = {}
         self.reads: list[Read] = []
         self.roles: dict[tuple[str, int], Role] = {}
+        self.dropped: dict[str, list[Term]] = {}
 
     def dims(self, value: Any) -> Terms:
         """Terms of a single-tensor value, one for each dimension."""
@@ -73,10 +74,14 @@ class Context:
     def equate(self, node: fx.Node, left: Term, right: Term) -> Term:
         """State that two dimensions are the same; where that cannot be solved, both are frozen with the reason."""
         try:
-            unify(left, right)
+            unify(left, right, self.reason(node, ""))
         except Conflict as conflict:
             self.freeze(node, f"dimensions cannot be matched: {conflict}", left, right)
         return left
+
+    def split(self, node: fx.Node, term: Term, at: int) -> tuple[Term, Term]:
+        """Cut a dimension in two at a position."""
+        return split(term, at, self.reason(node, ""))
 
     def freeze(self, node: fx.Node, why: str, *terms: Term) -> None:
         reason = self.reason(node, why)
@@ -84,12 +89,21 @@ class Context:
             freeze(term, reason)
 
     def read(self, node: fx.Node, value: fx.Node, dim: int, *, statistic: bool = False) -> None:
-        """The node sums (or takes a statistic) over dimension `dim` of its argument `value`."""
+        """The node sums (or takes a statistic) over dimension `dim` of its argument `value`.
+
+        A sum over nothing is zero (or the operator's bias); a statistic needs at least one index. An axis of an argument
+        that the result lacks must be read or dropped, or it is frozen.
+        """
         term = self.dims(value)[dim]
         if term.size > 1:
             self.reads.append(Read(node.name, tensor_args(node).index(value), dim % len(self.dims(value)), statistic))
             if statistic:
                 mark(term, "mixing")
+                mark(term, "nonempty")
+
+    def drop(self, node: fx.Node, *terms: Term) -> None:
+        """The node leaves these dimensions of its arguments out without looking at them, as a slice does."""
+        self.dropped.setdefault(node.name, []).extend(terms)
 
     def keep_nonempty(self, *terms: Term) -> None:
         """Size 0 has no meaning for these dimensions."""
@@ -137,6 +151,8 @@ class Context:
 
     def regroup(self, node: fx.Node, terms: Sequence[Term], sizes: Sequence[int]) -> Terms:
         """Terms after a row-major reshape: blocks of dimensions with equal products are merged and split."""
+        if 0 in sizes:
+            return self.positions(node, sizes)
         out: list[Term | None] = [Atom(1) if size == 1 else None for size in sizes]
         before = [t for t in terms if t.size != 1]
         after = [i for i, size in enumerate(sizes) if size != 1]

@@ -41,11 +41,9 @@ def expand_as(ctx: Context, node: fx.Node) -> Result:
 @rule("aten.glu")
 def glu(ctx: Context, node: fx.Node) -> Result:
     """The first half is gated by the second: both halves are one axis."""
-    from ..unify import split
-
     a = ctx.bind(node)
     terms = list(ctx.dims(a["self"]))
     dim = a["dim"] % len(terms)
-    first, second = split(terms[dim], terms[dim].size // 2)
+    first, second = ctx.split(node, terms[dim], terms[dim].size // 2)
     terms[dim] = ctx.equate(node, first, second)
     return tuple(terms)

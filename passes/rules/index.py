@@ -4,6 +4,7 @@ from typing import Any
 
 from torch import fx
 
+from ...ir.program import tensor_args
 from ..unify import Atom, Term
 from .context import Context, Result
 from .contraction import unsolved
@@ -56,6 +57,8 @@ def index(ctx: Context, node: fx.Node) -> Result:
 def constant_fill(ctx: Context, node: fx.Node) -> Result:
     """The same value everywhere: the shape simply follows whatever the result is combined with."""
     out = ctx.fresh(ctx.shape(node))
+    for like in tensor_args(node):
+        ctx.drop(node, *ctx.dims(like))  # only its element type is looked at
     if "scalar_tensor" not in str(node.target):
         ctx.edit(node, {"size": ctx.sizes(out)})
     return out

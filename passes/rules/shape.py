@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..unify import Atom, Term, cat, prod, resolve, split
+from ..unify import Atom, Term, cat, prod, resolve
 from .context import Context, Result, TermSize
 from .contraction import unsolved
 from .registry import rule
@@ -23,7 +23,19 @@ def view(ctx: Context, node: fx.Node) -> Result:
     return out
 
 
-@rule("aten.flatten", "aten.squeeze", "aten.unsqueeze")
+@rule("aten.squeeze")
+def squeeze(ctx: Context, node: fx.Node) -> Result:
+    """Which dimensions vanish is decided at dense sizes: an axis that is cut to a single index stays a dimension."""
+    a = ctx.bind(node)
+    x = ctx.dims(a["self"])
+    asked = a.get("dim")
+    dims = range(len(x)) if asked is None else [int(d) % max(1, len(x)) for d in (asked if isinstance(asked, (list, tuple)) else [asked])]
+    gone = [d for d in dims if d < len(x) and x[d].size == 1]
+    ctx.edit(node, {"self": a["self"], "dim": gone}, op=torch.ops.aten.squeeze.dims)
+    return tuple(t for d, t in enumerate(x) if d not in gone)
+
+
+@rule("aten.flatten", "aten.unsqueeze")
 def flatten(ctx: Context, node: fx.Node) -> Result:
     value = node.args[0]
     assert isinstance(value, fx.Node)
@@ -142,7 +154,8 @@ def slice_(ctx: Context, node: fx.Node) -> Result:
         return tuple(x)
     if step > 1:
         return _strided(ctx, node, x, dim, start, stop, step)
-    before, middle = _cut(x[dim], start, stop)
+    before, middle, after = _cut(ctx, node, x[dim], start, stop)
+    ctx.drop(node, before, after)
     x[dim] = middle
     if "narrow" in str(node.target):
         ctx.edit(node, {"start": TermSize(before), "length": TermSize(middle)})
@@ -151,17 +164,16 @@ def slice_(ctx: Context, node: fx.Node) -> Result:
     return tuple(x)
 
 
-def _cut(term: Term, start: int, stop: int) -> tuple[Term, Term]:
-    """The part before a slice, and the slice."""
-    before: Term = Atom(0)
+def _cut(ctx: Context, node: fx.Node, term: Term, start: int, stop: int) -> tuple[Term, Term, Term]:
+    """The parts before a slice, in it, and after it."""
+    before, middle, after = Atom(0), term, Atom(0)
+    if stop <= start:
+        return (*ctx.split(node, term, start), after) if 0 < start < term.size else (term, before, after)
+    if stop < term.size:
+        middle, after = ctx.split(node, middle, stop)
     if start:
-        if start >= term.size:
-            return term, Atom(0)
-        before, term = split(term, start)
-        stop -= start
-    if stop <= 0:
-        return before, Atom(0)
-    return before, split(term, stop)[0] if stop < term.size else term
+        before, middle = ctx.split(node, middle, start)
+    return before, middle, after
 
 
 def _strided(ctx: Context, node: fx.Node, x: list[Term], dim: int, start: int, stop: int, step: int) -> Result:
@@ -172,6 +184,7 @@ def _strided(ctx: Context, node: fx.Node, x: list[Term], dim: int, start: int, s
         inner = Atom(step)
         ctx.equate(node, term, prod([outer, inner]))
         ctx.freeze(node, "a slice with a step picks one index of each run", inner)
+        ctx.drop(node, inner)
         ctx.edit(node, {"end": TermSize(term)})
     else:
         ctx.freeze(node, "a slice with a step that does not factor the dimension", term, outer)
@@ -210,7 +223,7 @@ def split_(ctx: Context, node: fx.Node) -> Result:
         if size == rest.size:
             piece, rest = rest, Atom(0)
         elif size:
-            piece, rest = split(rest, size)
+            piece, rest = ctx.split(node, rest, size)
         else:
             piece = Atom(0)
         pieces.append(piece)

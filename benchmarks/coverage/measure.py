@@ -1,0 +1,160 @@
+"""One row: a model captured, analysed, cut at half of every prunable axis at once, compared with its mask, and trained a step."""
+
+import copy
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from billhook.ir.axis import Axis
+from billhook.ir.capture import capture
+from billhook.ir.dims import kept_mask
+from billhook.ir.plan import make_plan
+from billhook.ir.program import Program, state_of
+from billhook.ir.verify import verify
+from billhook.passes.cut import cut_graph
+from billhook.passes.infer import infer_axes
+from billhook.passes.mask import mask_graph
+from billhook.passes.oracle import relative_error
+
+from .case import Case
+from .weights import cheap_construction, redraw
+
+TOLERANCE = 1e-7  # float64, relative to the largest output
+UNAVOIDABLE = ("an input of the program", "an output of the program", "window over this dimension", "positions laid out by this operator")
+
+
+@dataclass
+class Row:
+    """What is known of one model; a stage that was not reached leaves its fields as they are."""
+
+    set: str
+    model: str
+    stage: str = "build"
+    error: str = ""
+    parameters: int = 0
+    origin: str = ""
+    nodes: int = 0
+    axes: int = 0
+    prunable: int = 0
+    prunable_share: float = 0.0
+    frozen: dict[str, int] = field(default_factory=dict)
+    cut: bool = False
+    kept_share: float = 1.0
+    oracle_error: float = math.inf
+    oracle_ok: bool = False
+    moved: float = 0.0
+    trained: bool = False
+    compiled: str = "not attempted: this suite needs no TVM"
+    wrong: bool = False
+    build_s: float = 0.0
+    capture_s: float = 0.0
+    analysis_s: float = 0.0
+    cut_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(case: Case, row: Row, reached: Callable[[], None]) -> None:
+    """Fill the row, stage by stage, calling `reached` between; what a stage raises is the caller's to record."""
+    started = time.process_time()
+    with cheap_construction():
+        model, (args, kwargs) = case.build()
+    redraw(model)
+    model = model.double().eval()
+    args, kwargs = pytree.tree_map(_double, (args, dict(kwargs)))
+    row.build_s, row.stage = time.process_time() - started, "capture"
+    row.parameters = sum(p.numel() for p in model.parameters())
+    program, row.capture_s = _timed(lambda: capture(model, args, kwargs))
+    row.origin, row.stage = program.origin, "infer"
+    program, row.analysis_s = _timed(lambda: infer_axes(program))
+    verify(program)
+    describe(program, row)
+    row.stage = "cut"
+    reached()
+    plan = make_plan(program, half(program))
+    small, row.cut_s = _timed(lambda: cut_graph(program, plan))
+    row.kept_share = sum(p.numel() for p in small.parameters()) / max(1, row.parameters)
+    pruned = _run(small, args, kwargs)
+    row.cut, row.stage = True, "oracle"
+    reached()
+    masked = _run(mask_graph(program, plan), args, kwargs)
+    dense = _run(program.graph, args, kwargs)
+    row.oracle_error = relative_error(pruned, masked)
+    row.moved = relative_error(masked, dense)
+    row.oracle_ok = row.oracle_error < TOLERANCE and (row.moved > 100 * row.oracle_error or not plan.kept)
+    row.wrong = not row.oracle_ok
+    row.stage = "train"
+    reached()
+    row.trained = trains(small, args, kwargs)
+    row.stage = "done"
+
+
+def describe(program: Program, row: Row) -> None:
+    """Counts of axes, and the operators that froze the others."""
+    row.nodes, row.axes = sum(1 for _ in program.nodes()), len(program.axes)
+    row.prunable = sum(axis.prunable for axis in program.axes)
+    row.prunable_share = prunable_share(program)
+    row.frozen = dict(Counter(_fault(axis) for axis in program.axes if not axis.prunable))
+
+
+def _fault(axis: Axis) -> str:
+    first = next((r for r in axis.frozen_because if r.why not in UNAVOIDABLE), axis.frozen_because[0])
+    return f"{first.op}: {first.why}"
+
+
+def prunable_share(program: Program) -> float:
+    """Share of the elements of convolution and linear weights (tensors of rank 2 and more) that some prunable axis reaches."""
+    gone = {axis.name: np.zeros(axis.size, dtype=np.bool_) for axis in program.axes if axis.prunable}
+    total = reached = 0.0
+    parameters = {id(p) for p in program.graph.parameters()}
+    for node in program.nodes():
+        if node.op == "get_attr" and len(program.types[node.name]) > 1:
+            tensor = state_of(program.graph, str(node.target))
+            if id(tensor) in parameters:
+                parameters.discard(id(tensor))
+                untouched = math.prod(float(kept_mask(d, gone).mean()) if d.size else 1.0 for d in program.types[node.name])
+                total += tensor.numel()
+                reached += tensor.numel() * (1.0 - untouched)
+    return reached / total if total else 1.0
+
+
+def half(program: Program) -> dict[str, list[int]]:
+    """A random half of every prunable axis, at least one index."""
+    generator = np.random.default_rng(0)
+    return {a.name: sorted(generator.choice(a.size, max(1, a.size // 2), replace=False).tolist()) for a in program.axes if a.prunable}
+
+
+def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """One step of gradient descent changes parameters and leaves everything finite."""
+    model.train()
+    outputs = [v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor) and v.is_floating_point() and v.requires_grad]
+    torch.stack([v.square().mean() for v in outputs]).sum().backward()
+    with torch.no_grad():
+        stepped = [p for p in model.parameters() if p.grad is not None and bool(p.grad.any())]
+        for parameter in stepped:
+            parameter -= 1e-6 * parameter.grad
+    return bool(stepped) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
+
+
+def _run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    args, kwargs = copy.deepcopy((args, dict(kwargs)))
+    with torch.no_grad():
+        return [v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor)]
+
+
+def _double(value: Any) -> Any:
+    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def _timed(call: Any) -> tuple[Any, float]:
+    start = time.process_time()
+    result = call()
+    return result, time.process_time() - start

@@ -1,0 +1,43 @@
+"""Counts over rows: what the record states first."""
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+
+def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Per set: models, exported, cut, oracle_ok, trained, compiled, wrong; and the median prunable share."""
+    table = list(rows)
+    return {
+        "coverage": {name: _counts([r for r in table if r["set"] == name]) for name in sorted({r["set"] for r in table})},
+        "prunable_share_median": _median([r["prunable_share"] for r in table if r["axes"]]),
+        "frozen": dict(_frozen(table).most_common()),
+        "failures": {f"{r['set']}/{r['model']}": f"{r['stage']}: {r['error'][:300]}" for r in table if r["stage"] != "done"},
+        "wrong": [f"{r['set']}/{r['model']}" for r in table if r["wrong"]],
+    }
+
+
+def _counts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "models": len(rows),
+        "exported": sum(r["nodes"] > 0 for r in rows),
+        "cut": sum(r["cut"] for r in rows),
+        "oracle_ok": sum(r["oracle_ok"] for r in rows),
+        "trained": sum(r["trained"] for r in rows),
+        "compiled": sum(r["compiled"] == "yes" for r in rows),
+        "wrong": sum(r["wrong"] for r in rows),
+        "prunable_share_median": _median([r["prunable_share"] for r in rows if r["axes"]]),
+    }
+
+
+def _median(values: list[float]) -> float | None:
+    return round(statistics.median(values), 4) if values else None
+
+
+def _frozen(rows: list[dict[str, Any]]) -> Counter[str]:
+    """Axes frozen by each operator and reason, over all models."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row["frozen"])
+    return total

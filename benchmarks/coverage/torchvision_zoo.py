@@ -1,0 +1,52 @@
+"""torchvision: every model that is not quantized. Only input sizes are chosen here; no model is changed."""
+
+import functools
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .case import Case, Example, images
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
+from torchvision_shim import models  # noqa: E402
+
+# The smallest sizes that these accept; all others take 64 x 64 (vision transformers are built for the size given here).
+SIDES = {"inception_v3": 96, "maxvit_t": 224, "alexnet": 96}
+VIDEO = {"s3d": (3, 16, 64, 64), "mvit_v1_b": (3, 16, 224, 224), "mvit_v2_s": (3, 16, 224, 224)}
+
+
+def cases() -> list[Case]:
+    """All cases, by name."""
+    names = sorted(n for n in models.list_models() if not n.startswith("quantized_"))
+    return [Case("torchvision", name, functools.partial(_build, name)) for name in names]
+
+
+def _build(name: str) -> tuple[torch.nn.Module, Example]:
+    home = models.get_model_builder(name).__module__
+    if "detection" in home:
+        return _detector(name), (([torch.rand(3, 96, 96)],), {})
+    if "segmentation" in home:
+        return _plain(name, weights_backbone=None), images(3, 64, 64)
+    if "optical_flow" in home:
+        return _plain(name), ((torch.rand(2, 3, 128, 128), torch.rand(2, 3, 128, 128)), {"num_flow_updates": 2})
+    if "video" in home:
+        return _plain(name), images(*VIDEO.get(name, (3, 8, 64, 64)))
+    if name.startswith("vit_"):
+        side = 2 * int(name.rsplit("_", 1)[1])
+        return _plain(name, image_size=side), images(3, side, side)
+    side = SIDES.get(name, 64)
+    return _plain(name), images(3, side, side)
+
+
+def _plain(name: str, **options: Any) -> torch.nn.Module:
+    if name in {"googlenet", "inception_v3"}:
+        options["init_weights"] = False
+    return models.get_model(name, weights=None, **options).eval()
+
+
+def _detector(name: str) -> torch.nn.Module:
+    """A detector that keeps its candidates few and its image small, so that the post-processing is cheap."""
+    sizes = {} if name.startswith("ssd") else {"min_size": 96, "max_size": 96}
+    return models.get_model(name, weights=None, weights_backbone=None, **sizes).eval()

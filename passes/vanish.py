@@ -1,0 +1,48 @@
+"""A safety net under all rules: an axis may leave the graph only where a rule says how.
+
+Where an axis of an argument is missing in a result, the rule must have declared a sum, a statistic, or that the indices are
+left out unread. Any other operator computes something from the axis that no mask is known for, so the axis is frozen.
+"""
+
+from typing import cast
+
+from torch import fx
+
+from ..ir.program import tensor_args
+from .rules import Context
+from .rules.context import Terms
+from .unify import Atom, Term, atoms, freeze
+
+
+def freeze_vanished(ctx: Context) -> None:
+    """Freeze the axes that vanish without a declaration. Cost: one visit of every dimension's leaves."""
+    declared = _declared(ctx)
+    for node in ctx.terms:
+        if node.op == "call_function" and ctx.terms[node] and str(node.target) != "<built-in function getitem>":
+            seen = {id(atom): atom for arg in tensor_args(node) for term in _terms(ctx, arg) for atom in atoms(term)}
+            made = {id(atom) for term in _terms(ctx, node) for atom in atoms(term)}
+            for key in seen.keys() - made:
+                if not seen[key].frozen and key not in declared.get(node.name, ()):
+                    freeze(seen[key], ctx.reason(node, "the rule of this operator does not say what becomes of the axis"))
+                    seen[key].marks.add("nonempty")
+
+
+def _declared(ctx: Context) -> dict[str, set[int]]:
+    """Atoms that are read or dropped, by node."""
+    nodes = {node.name: node for node in ctx.terms}
+    found: dict[str, set[int]] = {name: _ids(terms) for name, terms in ctx.dropped.items()}
+    for read in ctx.reads:
+        value = tensor_args(nodes[read.node])[read.position]
+        found.setdefault(read.node, set()).update(_ids([ctx.dims(value)[read.dim]]))
+    return found
+
+
+def _ids(terms: list[Term]) -> set[int]:
+    return {id(atom) for term in terms for atom in cast("list[Atom]", atoms(term))}
+
+
+def _terms(ctx: Context, node: fx.Node) -> list[Term]:
+    """All dimensions of a value, or of each value of a tuple."""
+    terms = ctx.terms.get(node, ())
+    several: list[Terms] = terms if isinstance(terms, list) else [terms]
+    return [term for dims in several for term in dims]
