@@ -1,0 +1,1 @@
+"""The demo: a small but real task, a network for it, and the main job from training to the report."""
