@@ -1,0 +1,37 @@
+"""Inference normal form: the graph that kernels are made from.
+
+What only training needs is gone, what is constant is computed, writes in place are values, batch norms are folded, every
+call returns one tensor and every operator has one spelling.
+"""
+
+from torch import fx
+
+from .normalise_attention import recognise_attention
+from .normalise_batchnorm import fold_batchnorm
+from .normalise_constants import fold_constants
+from .normalise_draft import Example, draft_of
+from .normalise_inplace import functionalise
+from .normalise_moves import settle_moves
+from .normalise_operators import drop_identities, spell_literals, split_tuples
+
+
+def normalise_for_inference(graph: fx.GraphModule, example: Example | None = None) -> fx.GraphModule:
+    """A new graph with the same outputs in evaluation mode, in normal form. Pure.
+
+    example: arguments and keyword arguments whose shapes become the graph's (None: the shapes that it was captured with).
+    The result takes the tensor inputs in order and returns a flat tuple. Node names are those of `graph`; each node's
+    meta holds `val`, and where its extents and literals come from (costmodel.origin).
+    Raises CaptureError for shapes that do not fit, writes that other views would see, and operators that return several tensors.
+    """
+    draft = draft_of(graph, example)
+    fold_constants(draft)
+    functionalise(draft)
+    split_tuples(draft)
+    drop_identities(draft)
+    spell_literals(draft)
+    drop_identities(draft)
+    fold_batchnorm(draft)
+    settle_moves(draft)
+    recognise_attention(draft)
+    fold_constants(draft)
+    return draft.module()
