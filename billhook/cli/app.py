@@ -64,10 +64,19 @@ def trace(
 def compile_(
     model: ModelArgument,
     example: ExampleOption,
-    data: Annotated[str, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader")],
     latency: Annotated[str, typer.Option(metavar="BUDGET", help="Share of the best dense latency (50%) or a time (12ms).")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; made anew, or replaced if it is a result.")],
-    target: Annotated[str, typer.Option(metavar="TARGET", help="What the kernels are made for.")] = "llvm",
+    data: Annotated[
+        str | None, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader", show_default=False)
+    ] = None,
+    target: Annotated[
+        str, typer.Option(metavar="TARGET", help="What the kernels are made for; llvm is this machine's processor.")
+    ] = "llvm",
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
+    criterion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
+    ] = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     database: DatabaseOption = None,
@@ -76,11 +85,13 @@ def compile_(
     job = jobs.CompileJob(
         model=options.parse_reference(model, "MODEL"),
         inputs=options.parse_inputs(example),
-        data=options.parse_reference(data, "--data"),
-        evaluate=options.parse_reference(evaluate, "--evaluate") if evaluate else None,
-        finetune=options.parse_reference(finetune, "--finetune") if finetune else None,
+        data=_reference(data, "--data"),
+        evaluate=_reference(evaluate, "--evaluate"),
+        finetune=_reference(finetune, "--finetune"),
         budget=options.parse_budget(latency),
         target=target,
+        threads=threads,
+        criterion=criterion,
         out=options.result_folder(out),
         database=_database(database),
     )
@@ -123,6 +134,10 @@ def doctor(database: DatabaseOption = None) -> None:
     findings = examine(_database(database))
     show(findings)
     raise typer.Exit(0 if all(f.ok or not f.required for f in findings) else 1)
+
+
+def _reference(text: str | None, option: str) -> options.Reference | None:
+    return options.parse_reference(text, option) if text is not None else None
 
 
 def _database(chosen: Path | None) -> Path:

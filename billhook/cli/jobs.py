@@ -25,11 +25,13 @@ class CompileJob:
 
     model: options.Reference
     inputs: tuple[options.InputSpec, ...]
-    data: options.Reference
+    data: options.Reference | None
     evaluate: options.Reference | None
     finetune: options.Reference | None
     budget: options.Budget
     target: str
+    threads: int
+    criterion: str | None
     out: Path
     database: Path
 
@@ -61,7 +63,7 @@ def run_trace(model: options.Reference, inputs: tuple[options.InputSpec, ...], *
 def run_compile(job: CompileJob) -> int:
     """Compile the user's model and save the result; the exit status says whether the measured latency met the budget."""
     module = build_model(job.model)
-    data = options.call(job.data, "--data")
+    data = options.call(job.data, "--data") if job.data else None
     evaluate = options.resolve(job.evaluate, "--evaluate") if job.evaluate else None
     finetune = options.resolve(job.finetune, "--finetune") if job.finetune else None
     from billhook import api
@@ -73,6 +75,8 @@ def run_compile(job: CompileJob) -> int:
             module,
             example_tensors(job.inputs),
             target=job.target,
+            threads=job.threads,
+            criterion=job.criterion,
             latency=job.budget,
             data=data,
             evaluate=evaluate,

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -120,6 +121,27 @@ def test_an_interrupt_says_that_measurements_are_kept(capsys: Capture, tmp_path:
     monkeypatch.setattr(jobs, "run_verify", raising(KeyboardInterrupt()))
     assert main(["verify", str(tmp_path)]) == 130
     assert capsys.readouterr().err == "interrupted: measurements taken so far are kept; the same command goes on from them\n"
+
+
+def test_an_interrupted_process_ends_with_130(tmp_path: Path) -> None:
+    code = "import sys, time; from billhook.cli import jobs, main; "
+    code += "jobs.run_verify = lambda _: (print('begun', flush=True), time.sleep(60)); sys.exit(main(['verify', '.']))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.startswith("interrupted: ")
+    assert err.count("\n") == 1
+
+
+def test_report_into_a_place_that_cannot_be_written(capsys: Capture, tmp_path: Path) -> None:
+    record = tmp_path / "record.json"
+    record.write_text(json.dumps(synthetic_record()))
+    assert str(record) in failure(capsys, "report", str(record), "-o", str(record / "page.html"))
+    assert [p.name for p in tmp_path.iterdir()] == ["record.json"]
 
 
 def test_report_renders_a_record(capsys: Capture, tmp_path: Path) -> None:
