@@ -16,8 +16,8 @@ def configuration() -> dict[str, Any]:
 
 
 def files(folder: Path, suffix: str = ".py") -> Iterator[Path]:
-    """Files below a folder in a stable order, without following the links of billhook/ and without caches."""
-    for path in sorted(folder.iterdir()):
+    """Files below a folder (none if it is not there) in a stable order, without the links of billhook/ and without caches."""
+    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         if path.is_symlink() or path.name == "__pycache__":
             continue
         if path.is_dir():
