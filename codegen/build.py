@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from billhook.ir.errors import MeasureError
 from billhook.ir.network import Kernel, Network
@@ -97,8 +96,11 @@ class _Assembler:
         workload = kernel.workload
         candidate = self._choices[workload]
         arguments = [self._argument(kernel, candidate, i) for i in range(len(kernel.inputs))]
-        result = relax.TensorType((workload.output.elements,), workload.output.dtype)
-        return self._builder.emit(relax.call_tir(self._function(workload, candidate), arguments, result))
+        out = workload.output
+        shape = lower.buffer_shape(out, candidate)
+        result = relax.TensorType(shape or (out.elements,), out.dtype)
+        value = self._builder.emit(relax.call_tir(self._function(workload, candidate), arguments, result))
+        return value if shape is None else self._view(value, (out.elements,))
 
     def _function(self, workload: Workload, candidate: Candidate) -> Any:
         """The global variable of a kernel's function, which all equal kernels share."""
@@ -111,11 +113,13 @@ class _Assembler:
 
     def _argument(self, kernel: Kernel, candidate: Candidate, index: int) -> Any:
         name, workload = kernel.inputs[index], kernel.workload
-        if workload.roles[index] == "activation" and name in self._values:
-            return self._values[name].variable
+        shape = lower.buffer_shape(workload.inputs[index], candidate)
+        if name in self._values:
+            value = self._values[name].variable
+            return value if shape is None else self._view(value, shape)
         key = name, f"{workload.key}{candidate}{index}"
         if key not in self._constants:
-            array = self._network.constants[name].detach().to(torch.float32).numpy()
+            array = self._network.constants[name].detach().numpy()
             packed = lower.pack(workload, candidate, self._target, index, array)
-            self._constants[key] = relax.const(np.ascontiguousarray(packed, np.float32))
+            self._constants[key] = relax.const(np.ascontiguousarray(packed if shape is None else packed.reshape(shape)))
         return self._constants[key]

@@ -8,8 +8,9 @@ import numpy as np
 
 from billhook.ir.errors import MeasureError
 from billhook.ir.target import Target
-from billhook.ir.workload import Workload
+from billhook.ir.workload import TensorType, Workload
 
+from . import generic
 from .cpu import conv, depthwise, elementwise, layout, linear, pool
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
@@ -28,9 +29,14 @@ class Template:
     candidates: Callable[[Workload, Target], tuple[Candidate, ...]]
     lower: Callable[[Workload, Candidate, Target], Any]
     pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
+    flat: bool = True  # the kernel takes flat buffers; False: tensors in their logical shapes
 
 
-TEMPLATES = tuple(Template(m.NAME, m.candidates, m.lower, m.pack) for m in (conv, depthwise, linear, pool, layout, elementwise))
+_CPU = (conv, depthwise, linear, pool, layout, elementwise)
+TEMPLATES = (
+    *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
+    Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False),
+)
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
@@ -43,13 +49,18 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
 
 
 def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
-    """The kernel as a TVM PrimFunc over flat buffers: the inputs in the workload's order, then the output."""
+    """The kernel as a TVM PrimFunc: the inputs in the workload's order, then the output. See `buffer_shape` for their shapes."""
     return _template(candidate).lower(workload, candidate, target)
 
 
 def pack(workload: Workload, candidate: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
     """Parameter `index`, given in torch's order, as the flat float32 array that the kernel of this candidate reads."""
     return _template(candidate).pack(workload, candidate, target, index, array)
+
+
+def buffer_shape(given: TensorType, candidate: Candidate) -> tuple[int, ...] | None:
+    """The shape in which the candidate's kernel takes a tensor of this type; None: flat, of whatever size `pack` gives."""
+    return None if _template(candidate).flat else given.shape
 
 
 def compile_kernel(workload: Workload, candidate: Candidate, target: Target) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 
+from billhook.ir.errors import MeasureError
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload, workload_from_json
 
@@ -21,6 +22,17 @@ from .stopwatch import Stopwatch
 from .tvm_any import tvm
 
 _MAX_COPIES = 64
+
+
+def flat_tensors(workload: Workload, candidate: Candidate, flat: list[np.ndarray]) -> tuple[list[Any], Any]:
+    """Inputs and a zeroed output on the device, in the shapes that the candidate's kernel takes."""
+    arguments: list[Any] = []
+    for given, array in zip(workload.inputs, flat, strict=True):
+        shape = lower.buffer_shape(given, candidate)
+        arguments.append(tvm.runtime.tensor(array if shape is None else array.reshape(shape)))
+    out = workload.output
+    shape = lower.buffer_shape(out, candidate) or (out.elements,)
+    return arguments, tvm.runtime.tensor(np.zeros(shape, out.dtype))
 
 
 class Worker:
@@ -47,10 +59,9 @@ class Worker:
         if isinstance(module, str):
             return {"rejected": module}
         kernel = module[lower.KERNEL]
-        arguments = [tvm.runtime.tensor(a) for a in flat_inputs(workload, self._arrays, pack)]
-        output = tvm.runtime.tensor(np.zeros(workload.output.elements, workload.output.dtype))
+        arguments, output = flat_tensors(workload, candidate, flat_inputs(workload, self._arrays, pack))
         kernel(*arguments, output)
-        reason = mismatch(workload, output.numpy(), self._expected)
+        reason = mismatch(workload, output.numpy().reshape(-1), self._expected)
         if reason:
             return {"rejected": reason}
         sets = self._argument_sets(workload, arguments, output)
@@ -67,7 +78,7 @@ class Worker:
         """The built module, or why TVM refuses the candidate."""
         try:
             return lower.compile_kernel(workload, candidate, self._target)
-        except (ValueError, TypeError, RuntimeError) as error:  # TVM's errors are subclasses of these
+        except (MeasureError, ValueError, TypeError, RuntimeError) as error:  # TVM's errors are subclasses of these
             return f"does not build: {str(error).strip().splitlines()[-1]}"
 
     def _argument_sets(self, workload: Workload, arguments: list[Any], output: Any) -> list[list[Any]]:

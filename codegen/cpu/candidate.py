@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A template's name and the parameters it is instantiated with, in the template's own order."""
+    """A template's name and the parameters it is instantiated with, in the template's own order; a tuned schedule is its trace as JSON."""
 
     template: str
     params: tuple[tuple[str, int], ...] = ()
+    schedule: str = ""
 
     def __str__(self) -> str:
-        return f"{self.template}({', '.join(f'{k}={v}' for k, v in self.params)})"
+        tuned = ("tuned",) if self.schedule else ()
+        return f"{self.template}({', '.join((*(f'{k}={v}' for k, v in self.params), *tuned))})"
 
     def __getitem__(self, name: str) -> int:
         """The parameter called `name`; KeyError if the template has no such parameter."""
@@ -29,10 +31,10 @@ def candidate(template: str, **params: int) -> Candidate:
 
 def candidate_to_json(value: Candidate) -> str:
     """Canonical JSON text; equal candidates give equal texts."""
-    return json.dumps([value.template, [list(p) for p in value.params]], separators=(",", ":"))
+    return json.dumps([value.template, [list(p) for p in value.params], value.schedule], separators=(",", ":"))
 
 
 def candidate_from_json(text: str) -> Candidate:
     """Inverse of `candidate_to_json`."""
-    template, params = json.loads(text)
-    return Candidate(template, tuple((str(k), int(v)) for k, v in params))
+    template, params, schedule = json.loads(text)
+    return Candidate(template, tuple((str(k), int(v)) for k, v in params), str(schedule))

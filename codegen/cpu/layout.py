@@ -50,12 +50,13 @@ def _copies(workload: Workload) -> tuple[Feature, ...] | None:
         return None
     if call.op == "billhook.layout":
         return _features((workload.inputs[0], workload.output))
-    if call.op in ("aten.flatten.using_ints", "aten.view.default", "aten.reshape.default", "aten.squeeze.dims", "aten.permute.default"):
+    if call.op in ("aten.flatten.using_ints", "aten.view.default", "aten.reshape.default", "aten.squeeze.dims"):
         return _flattening(workload)
-    if call.op == "aten.cat.default" and isinstance(call.args[0], tuple):
+    parts = call.args[0]
+    if call.op == "aten.cat.default" and isinstance(parts, tuple):
         axis = call.args[1] if len(call.args) > 1 else 0
-        order = [a.index for a in call.args[0] if isinstance(a, Ref)]
-        if axis not in (1, 1 - len(workload.output.shape)) or len(order) != len(call.args[0]) or order != list(range(len(workload.inputs))):
+        order = [a.index for a in parts if isinstance(a, Ref)]
+        if axis not in (1, 1 - len(workload.output.shape)) or order != list(range(len(workload.inputs))):
             return None
         return _features((*[workload.inputs[i] for i in order], workload.output))
     return None
@@ -82,7 +83,7 @@ def _flattening(workload: Workload) -> tuple[Feature, ...] | None:
     """[N, C, H, W] in any layout to row-major [N, C*H*W]: the same copy as to row-major [N, C, H, W]."""
     source, out = feature(workload.inputs[0]), workload.output
     per_sample = int(np.prod(workload.inputs[0].shape[1:]))
-    if source is None or out.block or out.shape != (source.batch, per_sample) or workload.anchor.op == "aten.permute.default":
+    if source is None or out.block or out.shape != (source.batch, per_sample):
         return None
     return source, Feature(source.batch, source.channels, source.height, source.width, 1)
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from billhook.codegen import lower, samples
+from billhook.codegen import lower, samples, worker
 from billhook.codegen.cpu.candidate import Candidate
-from billhook.codegen.tvm_any import tvm
 from billhook.ir.target import Target
 from billhook.ir.workload import Arg, Call, Ref, Role, TensorType, Workload
 
@@ -71,6 +70,7 @@ def wrong(workload: Workload, candidate: Candidate, target: Target = ZEN4) -> st
     arrays = samples.sample_inputs(workload)
     kernel = lower.compile_kernel(workload, candidate, target)[lower.KERNEL]
     flat = samples.flat_inputs(workload, arrays, lambda i, a: lower.pack(workload, candidate, target, i, a))
-    output = tvm.runtime.tensor(np.full(workload.output.elements, np.nan, workload.output.dtype))
-    kernel(*[tvm.runtime.tensor(a) for a in flat], output)
-    return samples.mismatch(workload, output.numpy(), samples.expected_output(workload, arrays))
+    arguments, output = worker.flat_tensors(workload, candidate, flat)
+    output.copyfrom(np.full(output.shape, np.nan, workload.output.dtype))
+    kernel(*arguments, output)
+    return samples.mismatch(workload, output.numpy().reshape(-1), samples.expected_output(workload, arrays))
