@@ -9,7 +9,7 @@ from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
-from billhook.passes.infer import infer_axes
+from billhook.passes.analyse import ANALYSIS
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
 
@@ -20,7 +20,7 @@ def trace(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any]
     example_inputs: a tensor or a tuple of arguments. Raises CaptureError or DataError. `print(program)` shows it.
     """
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    program, _ = run_passes(capture(model, args, kwargs), [("infer_axes", infer_axes)])  # pyright: ignore[reportUnknownArgumentType]
+    program, _ = run_passes(capture(model, args, kwargs), ANALYSIS)  # pyright: ignore[reportUnknownArgumentType]
     return program
 
 

@@ -136,10 +136,10 @@ def _bias_of(node: fx.Node) -> fx.Node | None:
     if name in {"aten.addmm", "aten.baddbmm"}:
         added = node.args[0]
         return added if isinstance(added, fx.Node) else None
-    bias = node.args[2] if len(node.args) > 2 and name in {"aten.linear", "aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.convolution"} else None
+    bias = node.args[2] if len(node.args) > 2 and (name == "aten.linear" or name.startswith("aten.conv")) else None
     return bias if isinstance(bias, fx.Node) else None
 
 
 def _must_stay(node: fx.Node) -> bool:
     """Inputs stay in the signature; writes into a value that others read must stay as well."""
-    return node.op in {"placeholder", "output"} or str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_")
+    return node.op in {"placeholder", "output"} or (str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_"))

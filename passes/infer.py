@@ -106,21 +106,25 @@ class _Finish:
         return replace(self.base, types=types, axes=self._axes(), edits=edits, reads=tuple(self.ctx.reads))
 
     def _name_axes(self) -> None:
-        taken: set[str] = {BATCH}
+        """An axis is called after the first tensor that makes it, else after the first that has it; other names are aliases."""
+        labels: dict[int, list[tuple[bool, str]]] = {}
         for tensor, terms in self.state.items():
             for dim, term in enumerate(terms):
-                label = self._label(tensor, dim)
+                reads = self.ctx.roles.get((tensor, dim)) == "consumer"
                 found = list(dict.fromkeys(a for a in atoms(term) if a.size > 1 and "extent" not in a.marks))
                 for k, atom in enumerate(found):
-                    name = label if len(found) == 1 else f"{label}.{k}"
-                    if id(atom) in self.names:
-                        self.aliases.setdefault(self.names[id(atom)], []).append(name)
-                    else:
-                        while name in taken:
-                            name += "'"
-                        taken.add(name)
-                        self.names[id(atom)] = name
-                        self.roots[id(atom)] = atom
+                    self.roots[id(atom)] = atom
+                    label = self._label(tensor, dim) if len(found) == 1 else f"{self._label(tensor, dim)}.{k}"
+                    labels.setdefault(id(atom), []).append((reads, label))
+        taken: set[str] = {BATCH}
+        for key, found_labels in labels.items():
+            ordered = [label for _, label in sorted(found_labels, key=lambda pair: pair[0])]
+            name = self.names.get(key, ordered[0])
+            while key not in self.names and name in taken:
+                name += "'"
+            taken.add(name)
+            self.names[key] = name
+            self.aliases[name] = ordered
 
     def _label(self, tensor: str, dim: int) -> str:
         """`layer1.0.conv1.out` for what a weight makes, `.in` for what it reads, the tensor's own name otherwise."""

@@ -71,7 +71,7 @@ class _Masker:
         shape = [1] * len(dims)
         shape[dim] = dims[dim].size
         mask = self._constant(torch.from_numpy(kept_mask(dims[dim], self.masks)).reshape(shape))
-        zero = self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, 0.0))
+        zero = self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, 0))
         return zero
 
     def _over_kept(self, node: fx.Node, sizes: Sizes) -> fx.Node:
@@ -99,7 +99,7 @@ class _Masker:
         shape = [1] * rank
         shape[dim] = len(mask)
         where = self._constant(torch.from_numpy(mask).reshape(shape))
-        return self.new.call_function(torch.ops.aten.where.ScalarOther, (where, spread, 0.0))
+        return self.new.call_function(torch.ops.aten.where.ScalarOther, (where, spread, 0))
 
     def _constant(self, value: torch.Tensor) -> fx.Node:
         name = f"_mask_{len(self.buffers)}"

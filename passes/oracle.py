@@ -23,14 +23,17 @@ def cut_error(program: Program, plan: Plan, example: tuple[tuple[Any, ...], Mapp
 
 
 def relative_error(left: list[torch.Tensor], right: list[torch.Tensor]) -> float:
-    """Largest difference over all tensors, relative to the largest magnitude on the right."""
-    scale = max((float(r.abs().max()) for r in right if r.numel() and r.is_floating_point()), default=1.0) or 1.0
+    """Largest difference over all tensors, relative to the largest finite magnitude on the right; infinite where shapes
+    differ, or where one side is not a number.
+    """
+    scale = max((float(r.abs().nan_to_num(0.0, 0.0, 0.0).max()) for r in right if r.numel() and r.is_floating_point()), default=1.0) or 1.0
     worst = 0.0
     for a, b in zip(left, right, strict=True):
         if a.shape != b.shape:
             return float("inf")
         if a.numel():
-            worst = max(worst, float((a.double() - b.double()).abs().max()) / scale)
+            difference = torch.where(a == b, 0.0, (a.double() - b.double()).abs())  # equal infinities agree
+            worst = max(worst, float(difference.nan_to_num(float("inf")).max()) / scale)
     return worst
 
 

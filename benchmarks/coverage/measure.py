@@ -15,16 +15,16 @@ from torch.utils import _pytree as pytree
 from billhook.ir.axis import Axis
 from billhook.ir.capture import capture
 from billhook.ir.dims import kept_mask
+from billhook.ir.passes import run_passes
 from billhook.ir.plan import make_plan
 from billhook.ir.program import Program, state_of
-from billhook.ir.verify import verify
+from billhook.passes.analyse import ANALYSIS
 from billhook.passes.cut import cut_graph
-from billhook.passes.infer import infer_axes
 from billhook.passes.mask import mask_graph
 from billhook.passes.oracle import relative_error
 
 from .case import Case
-from .weights import cheap_construction, redraw
+from .support import cheap_construction, redraw
 
 TOLERANCE = 1e-7  # float64, relative to the largest output
 UNAVOIDABLE = ("an input of the program", "an output of the program", "window over this dimension", "positions laid out by this operator")
@@ -74,8 +74,7 @@ def measure(case: Case, row: Row, reached: Callable[[], None]) -> None:
     row.parameters = sum(p.numel() for p in model.parameters())
     program, row.capture_s = _timed(lambda: capture(model, args, kwargs))
     row.origin, row.stage = program.origin, "infer"
-    program, row.analysis_s = _timed(lambda: infer_axes(program))
-    verify(program)
+    program, row.analysis_s = _timed(lambda: run_passes(program, ANALYSIS)[0])
     describe(program, row)
     row.stage = "cut"
     reached()
@@ -135,7 +134,9 @@ def half(program: Program) -> dict[str, list[int]]:
 def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """One step of gradient descent changes parameters and leaves everything finite."""
     model.train()
-    outputs = [v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor) and v.is_floating_point() and v.requires_grad]
+    outputs = [
+        v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor) and v.is_floating_point() and v.requires_grad
+    ]
     torch.stack([v.square().mean() for v in outputs]).sum().backward()
     with torch.no_grad():
         stepped = [p for p in model.parameters() if p.grad is not None and bool(p.grad.any())]

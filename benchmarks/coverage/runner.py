@@ -27,7 +27,10 @@ def run(cases: Iterable[Case], rows: Path, *, seconds: int, memory: int, again: 
         with rows.open("a") as file:
             file.write(json.dumps(row, allow_nan=True) + "\n")
         verdict = "ok" if row["oracle_ok"] and row["trained"] else f"{row['stage']}: {row['error'][:160]}"
-        print(f"{case.set}/{case.name}: {verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e} ({time.monotonic() - started:.0f} s)", flush=True)
+        print(
+            f"{case.set}/{case.name}: {verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e} ({time.monotonic() - started:.0f} s)",
+            flush=True,
+        )
 
 
 def read(rows: Path) -> dict[str, dict[str, Any]]:
@@ -63,7 +66,9 @@ def _child(case: Case, send: Any, seconds: int, memory: int) -> None:
         measure(case, row, lambda: send.send(row.as_dict()))
     # Whatever a model or a pass raises is the finding, not a fault of this suite.
     except Exception as failure:  # noqa: BLE001
-        row.error = f"{type(failure).__qualname__}: {failure}".strip()[:600] + "".join(traceback.format_tb(failure.__traceback__)[-2:])[:900]
+        row.error = (
+            f"{type(failure).__qualname__}: {failure}".strip()[:600] + "".join(traceback.format_tb(failure.__traceback__)[-2:])[:900]
+        )
         row.wrong = False
     send.send(row.as_dict())
     send.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from .case import Case, Example, images
-from .torchvision_zoo import models as _torchvision_loads_first  # noqa: F401
+from .support import models as _torchvision_loads_first  # noqa: F401
 
 import timm  # isort: skip
 

@@ -1,16 +1,12 @@
 """torchvision: every model that is not quantized. Only input sizes are chosen here; no model is changed."""
 
 import functools
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from .case import Case, Example, images
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
-from torchvision_shim import models  # noqa: E402
+from .support import models
 
 # The smallest sizes that these accept; all others take 64 x 64 (vision transformers are built for the size given here).
 SIDES = {"inception_v3": 96, "maxvit_t": 224, "alexnet": 96}

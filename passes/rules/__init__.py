@@ -1,7 +1,7 @@
 """Operator rules: what each ATen operator says about the dimensions that it connects."""
 
-from . import attention, contraction, elementwise, index, norm, pool, reduce, shape
+from . import attention, contraction, elementwise, index, norm, pool, recurrent, reduce, shape
 from .context import Context, Terms
 from .registry import find_rule, register_rule, rule
 
-__all__ = ["Context", "Terms", "attention", "contraction", "elementwise", "find_rule", "index", "norm", "pool", "reduce", "register_rule", "rule", "shape"]
+__all__ = ["Context", "Terms", "attention", "contraction", "elementwise", "find_rule", "index", "norm", "pool", "recurrent", "reduce", "register_rule", "rule", "shape"]

@@ -11,7 +11,7 @@ from .registry import rule
 
 @rule("aten.scaled_dot_product_attention", "aten._scaled_dot_product_flash_attention_for_cpu")
 def attention(ctx: Context, node: fx.Node) -> Result:
-    """query [..., heads, L, e], key [..., heads, S, e], value [..., heads, S, v] -> [..., heads, L, v].
+    """Query [..., heads, L, e], key [..., heads, S, e], value [..., heads, S, v] -> [..., heads, L, v].
 
     The operator recomputes 1/sqrt(e) from the width that it sees, so the dense value is made explicit. With grouped
     queries, query heads = key heads * repeats.

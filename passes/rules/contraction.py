@@ -148,12 +148,12 @@ def addmm(ctx: Context, node: fx.Node) -> Result:
 def einsum(ctx: Context, node: fx.Node) -> Result:
     """Equal letters are equal dimensions; a letter that the result lacks is summed over."""
     a = ctx.bind(node)
-    equation, operands = str(a["equation"]).replace(" ", ""), list(a["tensors"])
-    inputs, _, output = equation.partition("->")
-    if "." in equation or "->" not in equation:
-        return unsolved(ctx, node, "einsum with an ellipsis or an implicit result")
+    operands = list(a["tensors"])
+    inputs, output = subscripts(str(a["equation"]), [len(ctx.dims(v)) for v in operands])
+    if any(len(set(names)) != len(names) for names in inputs):
+        return unsolved(ctx, node, "einsum over a diagonal")
     letters: dict[str, Term] = {}
-    for value, names in zip(operands, inputs.split(","), strict=True):
+    for value, names in zip(operands, inputs, strict=True):
         for dim, letter in enumerate(names):
             term = ctx.dims(value)[dim]
             known = letters.get(letter)
@@ -161,13 +161,30 @@ def einsum(ctx: Context, node: fx.Node) -> Result:
                 letters[letter] = term
             elif term.size != 1:
                 ctx.equate(node, known, term)
-    for value, names in zip(operands, inputs.split(","), strict=True):
-        for dim, letter in enumerate(names):
             ctx.role(value, dim, "producer" if letter in output else "consumer")
     for letter in letters.keys() - set(output):
-        value, names = next((v, n) for v, n in zip(operands, inputs.split(","), strict=True) if letter in n)
-        ctx.read(node, value, names.index(letter))
+        value, names = next((v, n) for v, n in zip(operands, inputs, strict=True) if (letter in n and ctx.dims(v)[n.index(letter)].size > 1) or n == inputs[-1])
+        if letter in names:
+            ctx.read(node, value, names.index(letter))
     return tuple(letters[letter] for letter in output)
+
+
+def subscripts(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """An einsum equation spelt out: an ellipsis becomes digits (aligned at its end), an absent result the sorted single letters."""
+    left, arrow, right = equation.replace(" ", "").partition("->")
+    widths = [rank - len(names.replace("...", "")) if "..." in names else 0 for names, rank in zip(left.split(","), ranks, strict=True)]
+    digits = "".join(map(chr, range(48, 48 + max(widths, default=0))))
+    inputs = [names.replace("...", digits[len(digits) - w :]) for names, w in zip(left.split(","), widths, strict=True)]
+    if arrow:
+        return inputs, right.replace("...", digits)
+    letters = left.replace(",", "").replace("...", "")
+    return inputs, digits + "".join(sorted(c for c in set(letters) if letters.count(c) == 1))
+
+
+@rule("aten.outer", "aten.ger")
+def outer(ctx: Context, node: fx.Node) -> Result:
+    left, right = node.args[0], node.args[1]
+    return (*ctx.dims(left), *ctx.dims(right))
 
 
 def unsolved(ctx: Context, node: fx.Node, why: str) -> Result:

@@ -1,12 +1,13 @@
 """Pooling, resizing and padding: windows over the trailing dimensions, channels untouched."""
 
+import math
 from typing import Any
 
 from torch import fx
 
-from ..unify import Atom, Term, cat
+from ..unify import Atom, Term, cat, prod
 from .context import Context, Result, TermSize
-from .contraction import SPATIAL, unsolved
+from .contraction import SPATIAL
 from .registry import rule
 
 
@@ -63,8 +64,6 @@ def pad(ctx: Context, node: fx.Node) -> Result:
 @rule("aten.pixel_shuffle")
 def pixel_shuffle(ctx: Context, node: fx.Node) -> Result:
     """Channels = c * r * r: the r * r sub-pixels stay, c may be cut."""
-    from ..unify import prod
-
     a = ctx.bind(node)
     x, r = ctx.dims(a["self"]), int(a["upscale_factor"])
     c, sub = Atom(x[-3].size // (r * r)), Atom(r * r)
@@ -75,8 +74,6 @@ def pixel_shuffle(ctx: Context, node: fx.Node) -> Result:
 
 @rule("aten.pixel_unshuffle")
 def pixel_unshuffle(ctx: Context, node: fx.Node) -> Result:
-    from ..unify import prod
-
     a = ctx.bind(node)
     x, r = ctx.dims(a["self"]), int(a["downscale_factor"])
     sub = Atom(r * r)
@@ -93,6 +90,35 @@ def grid_sampler(ctx: Context, node: fx.Node) -> Result:
     return (x[0], x[1], *grid[1:-1])
 
 
-@rule("aten.im2col", "aten.col2im", "aten.unfold")
+@rule("aten.im2col")
+def im2col(ctx: Context, node: fx.Node) -> Result:
+    """Channels times the positions of a window; the places of the window in a row."""
+    a = ctx.bind(node)
+    x = ctx.dims(a["self"])
+    window = ctx.positions(node, [math.prod(a["kernel_size"])])
+    ctx.freeze(node, SPATIAL, *x[-2:])
+    ctx.drop(node, *x[-2:])
+    return (*x[:-3], prod([x[-3], *window]), *ctx.positions(node, ctx.shape(node)[-1:]))
+
+
+@rule("aten.col2im")
+def col2im(ctx: Context, node: fx.Node) -> Result:
+    """The reverse: overlapping windows are added up, channel by channel."""
+    a = ctx.bind(node)
+    x = ctx.dims(a["self"])
+    window = ctx.positions(node, [math.prod(a["kernel_size"])])
+    channel = Atom(ctx.shape(node)[-3])
+    ctx.equate(node, x[-2], prod([channel, *window]))
+    ctx.freeze(node, SPATIAL, x[-1])
+    return (*x[:-2], channel, *ctx.positions(node, ctx.shape(node)[-2:]))
+
+
+@rule("aten.unfold")
 def unfold(ctx: Context, node: fx.Node) -> Result:
-    return unsolved(ctx, node, "sliding blocks are not factored yet")
+    """Windows along one dimension become a new last one."""
+    a = ctx.bind(node)
+    x = list(ctx.dims(a["self"]))
+    dim = int(a["dimension"]) % len(x)
+    ctx.freeze(node, SPATIAL, x[dim])
+    x[dim] = ctx.positions(node, [ctx.shape(node)[dim]])[0]
+    return (*x, *ctx.positions(node, [int(a["size"])]))

@@ -10,12 +10,16 @@ from .context import Context, Result
 from .registry import rule
 
 SUMS = ("sum", "mean", "linalg_vector_norm", "norm", "nansum")
-STATISTICS = ("amax", "amin", "var", "std", "max", "min", "prod", "any", "all", "logsumexp", "argmax", "argmin", "median", "var_mean", "std_mean")
+STATISTICS = ("amax", "amin", "aminmax", "var", "std", "prod", "any", "all", "logsumexp", "var_mean", "std_mean")
+INDEXED = ("max", "min", "argmax", "argmin", "median", "mode")  # they also tell where
 
 
-@rule(*(f"aten.{name}" for name in (*SUMS, *STATISTICS)))
+@rule(*(f"aten.{name}" for name in (*SUMS, *STATISTICS, *INDEXED)))
 def reduce(ctx: Context, node: fx.Node) -> Result:
-    """Sums ignore zeroed indices; an average keeps its dense divisor; every other statistic freezes its dimensions."""
+    """Sums ignore zeroed indices; an average keeps its dense divisor; other statistics are taken over what is kept.
+
+    A result that tells positions freezes its dimension.
+    """
     a = ctx.bind(node)
     name = str(node.target).split(".")[1]
     x_node = a.get("self", a.get("input"))
@@ -24,8 +28,10 @@ def reduce(ctx: Context, node: fx.Node) -> Result:
     x = ctx.dims(x_node)
     dims = _dims(a, len(x))
     for dim in dims:
-        if name in SUMS and a.get("ord", a.get("p", 2)) not in (0, float("inf"), float("-inf")):
+        if name in SUMS and _sums_powers(a):
             ctx.read(node, x_node, dim)
+        elif name not in INDEXED:
+            ctx.read(node, x_node, dim, statistic=True)
         else:
             ctx.freeze(node, f"{name} over this dimension", x[dim])
             ctx.keep_nonempty(x[dim])
@@ -40,6 +46,12 @@ def reduce(ctx: Context, node: fx.Node) -> Result:
             out.extend(ctx.fresh([1]))
     value = node.meta["val"]
     return [tuple(out) for _ in value] if isinstance(value, (list, tuple)) else tuple(out)
+
+
+def _sums_powers(a: dict[str, Any]) -> bool:
+    """Whether a norm's order (if it is a norm) is one for which zeros contribute nothing."""
+    order = a.get("ord", a.get("p", 2))
+    return order is None or 0 < float(order) < float("inf")
 
 
 def _dims(a: dict[str, Any], rank: int) -> list[int]:

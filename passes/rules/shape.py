@@ -249,7 +249,7 @@ def channel_shuffle(ctx: Context, node: fx.Node) -> Result:
     groups = int(a["groups"])
     group, member = Atom(groups), Atom(x[1].size // groups)
     ctx.equate(node, x[1], prod([group, member]))
-    ctx.freeze(node, "groups of a channel shuffle", group)
+    ctx.edit(node, {"groups": TermSize(group)})
     x[1] = prod([member, group])
     return tuple(x)
 

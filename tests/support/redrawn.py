@@ -6,7 +6,16 @@ from typing import Any
 
 import torch
 
-_INITIALISERS = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_", "trunc_normal_", "normal_", "uniform_", "orthogonal_")
+_INITIALISERS = (
+    "kaiming_uniform_",
+    "kaiming_normal_",
+    "xavier_uniform_",
+    "xavier_normal_",
+    "trunc_normal_",
+    "normal_",
+    "uniform_",
+    "orthogonal_",
+)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,195 @@
+"""How values flow: several inputs and outputs, sharing, slices, masks, writes in place."""
+
+import torch
+import torch.nn.functional as F
+from structures import structure
+from torch import nn
+
+
+@structure((2, 5), {"b": (2, 7)}, prunable="a.out:6 b.out:4 join.out:8")
+class ManyInputs(nn.Module):
+    """A positional and a keyword input, a dictionary of results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.join, self.x, self.y = nn.Linear(5, 6), nn.Linear(7, 4), nn.Linear(10, 8), nn.Linear(8, 2), nn.Linear(8, 3)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> dict[str, torch.Tensor]:
+        z = self.join(torch.cat([self.a(a), self.b(b)], -1)).relu()
+        return {"x": self.x(z), "y": self.y(z)}
+
+
+def nested() -> dict[str, object]:
+    return {"left": torch.randn(2, 5), "right": [torch.randn(2, 5), torch.randn(2, 5)]}
+
+
+@structure(nested, prunable="a.out:6")
+class DictInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Linear(5, 6), nn.Linear(6, 2)
+
+    def forward(self, batch: dict[str, object]) -> torch.Tensor:
+        first, second = batch["right"]  # type: ignore[misc]
+        return self.c(self.a(batch["left"]) * self.a(first) + self.a(second))
+
+
+@structure((2, 3, 8, 8), prunable="a.out:6")
+class SharedModule(nn.Module):
+    """One convolution called twice in a row, on its own output."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.shared, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(self.shared(F.relu(self.shared(F.relu(self.a(x))))))
+
+
+@structure((2, 3, 8, 8), prunable="a.out:6")
+class ChannelBuffers(nn.Module):
+    """Buffers that carry channels: a scale, and a two-dimensional table added after broadcasting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 2, 1)
+        self.register_buffer("scale", torch.randn(1, 6, 1, 1))
+        self.register_buffer("table", torch.randn(6, 6, 6))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(self.a(x) * self.scale + self.table)
+
+
+@structure((2, 5), prunable="a.out:2 b.out:4")
+class StridedSlices(nn.Module):
+    """Every second channel, the last channels, negative bounds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 12), nn.Linear(6, 4), nn.Linear(3, 4)
+        self.d, self.head = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        return self.head(self.b(x[:, ::2]) + self.c(x[:, -3:]) + self.d(x[:, 2:-6]))
+
+
+@structure((2, 5), prunable="a.out:6")
+class Where(nn.Module):
+    """A choice between two branches by a mask that is computed, and one by a constant mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 2)
+        self.register_buffer("pattern", torch.tensor([True, False, True, True, False, False]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x), self.b(x)
+        return self.c(torch.where(a > b, a, b).masked_fill(self.pattern, 0.5))
+
+
+@structure((2, 3, 8, 8), prunable="a.out.0:3 a.out.1:3")
+class InPlace(nn.Module):
+    """In-place activation and sum, a write into a slice, a buffer that is filled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 3, 1), nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.relu_(self.a(x))
+        x += 1.0
+        y = torch.zeros_like(x)
+        y[:, :3] = self.b(x)
+        y[:, 3:] = x[:, 3:] * 2
+        return self.c(x.mul_(2.0).add_(y))
+
+
+@structure((2, 4, 5), prunable="a.out:6")
+class ShortConvolution(nn.Module):
+    """Mamba's causal depthwise convolution, cropped by position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.conv, self.c = nn.Linear(5, 6), nn.Conv1d(6, 6, 3, padding=2, groups=6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).transpose(1, 2)
+        return self.c(F.silu(self.conv(x)[..., :4]).transpose(1, 2))
+
+
+@structure((2, 5), prunable="a.out:4 b.out:3")
+class RepeatedChannels(nn.Module):
+    """Channels tiled and repeated in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 4), nn.Linear(12, 3), nn.Linear(8, 3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        return self.head(self.b(x.repeat(1, 3)) + self.c(x.repeat_interleave(2, 1)))
+
+
+@structure((2, 5), prunable="a.out:6")
+class StackedSum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.stack([self.a(x), self.b(x)]).sum(0))
+
+
+@structure((2, 5), prunable="a.out:6")
+class StackedFlat(nn.Module):
+    """Channels interleaved by stacking and flattening."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(12, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.stack([self.a(x), self.b(x)], -1).flatten(1))
+
+
+@structure((2, 5), prunable="a.out:6 b.out:6 c.out:6")
+class ChannelStatistics(nn.Module):
+    """Mean, softmax and maximum over channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x), self.b(x)
+        return self.d(b.softmax(-1)) + a.mean(-1, keepdim=True) + self.c(x).amax(-1, keepdim=True)
+
+
+@structure((2, 5), prunable="c.out:6")
+class Permuted(nn.Module):
+    """Channels reordered: by a constant permutation, by a flip, by a roll. No axis may follow them by guess."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.d = nn.Linear(5, 6), nn.Linear(6, 4), nn.Linear(4, 6), nn.Linear(6, 2)
+        self.register_buffer("order", torch.tensor([3, 1, 0, 2, 5, 4]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)[:, self.order] + self.a(x).flip(1)
+        return self.d(self.c(self.b(x).roll(1, 1)))
+
+
+@structure((2, 5), prunable="a.out:2 u.out:3")
+class Cropped(nn.Module):
+    """More than a concatenation: segments shared between two concatenations at different places."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.u, self.v = nn.Linear(5, 4), nn.Linear(5, 6), nn.Linear(10, 3), nn.Linear(10, 3)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x).relu(), self.b(x).relu()
+        return self.head(self.u(torch.cat([a, b], 1)) + self.v(torch.cat([b, a], 1) * torch.cat([a, b], 1)))
