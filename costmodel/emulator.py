@@ -16,7 +16,7 @@ from .law import Law, fit_law
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 CountFlops: TypeAlias = Callable[[Workload], float]
-_LEAST_NOISE = 0.003  # standard deviation, as a share, below which no repeated measurement is believed
+_LEAST_NOISE = 0.01  # standard deviation, as a share, of what two builds of one kernel take
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,5 +66,5 @@ def emulate(kernels: Kernels, latencies: Sequence[Latency]) -> Emulator:
     """Fit to measured kernels, at least one of them. A latency's own interval says how closely it is followed."""
     seconds = np.array([x.seconds for x in latencies])
     noise = np.array([max((x.high - x.low) / (4 * x.seconds), _LEAST_NOISE) for x in latencies])
-    law = fit_law(kernels.work, seconds)
+    law = fit_law(kernels.work, seconds, noise)
     return Emulator(law, interpolate(kernels.points, np.log(seconds / law.seconds(kernels.work)), noise))

@@ -46,7 +46,7 @@ class Field:
         return self.deviation**2 * (1 + apart) * np.exp(-apart) * self.kinship**differing
 
 
-_FIELDS = tuple(Field(d, n, k) for d, n, k in product((0.02, 0.04, 0.08, 0.16, 0.32, 0.64), (1.5, 3.0, 6.0), (0.9, 0.5)))
+_FIELDS = tuple(Field(d, n, k) for d, n, k in product((0.04, 0.08, 0.16, 0.32, 0.64), (3.0, 6.0), (0.9, 0.5)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,10 +86,10 @@ def _left_out_density(interpolator: Interpolator) -> float:
 
 
 def design(points: Points, importance: Floats, first: Sequence[int], count: int) -> list[int]:
-    """Indices of up to `count` points to observe, those in `first` before all others.
+    """Indices of up to `count` points to observe: those in `first`, then one after the other the point whose value is least known
+    from those chosen so far, times its importance [n].
 
-    Then, one after the other, the point whose value is least known from those chosen so far, times its importance [n]: the
-    pivots of a Cholesky factorisation of the covariance, which need no observed value.
+    These are the pivots of a Cholesky factorisation of the covariance, which need no observed value.
     """
     field = Field()
     columns = np.zeros((len(points), 0))

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
+_LAW_ERROR = 0.05  # relative standard deviation of real kernels around the law
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,15 +37,17 @@ class Law:
         return (work * self.best).max(axis=1)
 
 
-def fit_law(work: Floats, seconds: Floats) -> Law:
+def fit_law(work: Floats, seconds: Floats, noise: Floats) -> Law:
     """Fit to kernels with work [n, 2] = (flops, bytes) that took seconds [n]: least squares of the relative errors.
 
+    noise [n]: relative standard deviations of the seconds; measurements that are noisy beyond the law's own error count less.
     With few kernels few constants are fitted (n - 1, at least one), so that something is left over to judge the fit by.
     """
     features = _features(work)
-    scaled = features / seconds[:, None]
-    fits = list(_nonnegative_fits(scaled, max(1, min(3, len(seconds) - 1))))
-    coefficients = min(fits, key=lambda c: float(np.square(scaled @ c - 1).sum()))
+    weights = 1 / np.hypot(noise, _LAW_ERROR)
+    scaled = features * (weights / seconds)[:, None]
+    fits = list(_nonnegative_fits(scaled, weights, max(1, min(3, len(seconds) - 1))))
+    coefficients = min(fits, key=lambda c: float(np.square(scaled @ c - weights).sum()))
     with np.errstate(divide="ignore"):
         rates = np.where(work > 0, seconds[:, None] / work, np.inf).min(axis=0)
     return Law(coefficients, np.where(np.isfinite(rates), rates, 0.0))
@@ -54,8 +57,8 @@ def _features(work: Floats) -> Floats:
     return np.column_stack([np.ones(len(work)), work])
 
 
-def _nonnegative_fits(scaled: Floats, most: int) -> Iterator[Floats]:
-    """Least-squares solutions of scaled @ c = 1 with up to `most` constants, all of them positive.
+def _nonnegative_fits(scaled: Floats, wanted: Floats, most: int) -> Iterator[Floats]:
+    """Least-squares solutions of scaled @ c = wanted with up to `most` constants, all of them positive.
 
     The non-negative optimum is one of them, because it solves the unconstrained problem over its own support.
     """
@@ -65,7 +68,7 @@ def _nonnegative_fits(scaled: Floats, most: int) -> Iterator[Floats]:
             scale: Floats = np.linalg.norm(columns, axis=0)
             if not scale.all():
                 continue
-            solution: Floats = np.linalg.lstsq(columns / scale, np.ones(len(scaled)))[0] / scale
+            solution: Floats = np.linalg.lstsq(columns / scale, wanted)[0] / scale
             if (solution > 0).all():
                 full = np.zeros(3)
                 full[list(chosen)] = solution

@@ -20,7 +20,7 @@ class Machine:
 
     cpu: model name with family, model and stepping (virtual machines share bare names); cores: those that this process may
     use, of `cores_online`; governor: frequency policy of the first core; memory: bytes of RAM; load: runnable processes
-    averaged over the last minute, at the time of asking; versions: (package, version), sorted.
+    averaged over the last minute, at the time of asking; versions: of Python, then (package, version), sorted.
     """
 
     cpu: str
@@ -56,7 +56,7 @@ def this_machine(packages: Iterable[str] = (), root: Path = _ROOT) -> Machine:
         memory=parse_memory(_read(root / "proc/meminfo")),
         load=parse_load(_read(root / "proc/loadavg")),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
-        versions=installed_versions(packages),
+        versions=(("python", platform.python_version()), *installed_versions(packages)),
     )
 
 
@@ -66,8 +66,8 @@ def fingerprint(target: Target, cpu: str) -> str:
 
 
 def installed_versions(packages: Iterable[str]) -> tuple[tuple[str, str], ...]:
-    """(package, version) of those that are installed, sorted; Python's own version is always among them."""
-    found = {"python": platform.python_version()}
+    """(package, version) of those that are installed, sorted."""
+    found: dict[str, str] = {}
     for package in packages:
         try:
             found[package] = version(package)

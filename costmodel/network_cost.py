@@ -16,10 +16,10 @@ from .calibration import UNCALIBRATED, Calibration
 from .emulator import CountFlops
 from .family import Coordinate, Family, Widths, widths_at
 from .measured import MeasuredCosts, Progress, no_progress
-from .surface import Surface
+from .surface import ANCHORS, Surface
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-_SMALL_SHARE = 0.01  # of the dense network's latency: kernels that take less are known well enough from their corners
+_SMALL_SHARE = 0.01  # of the dense network's latency: kernels that take less are known well enough from few anchors
 _NO_TIME = Latency(0.0, 0.0, 0.0, "predicted")
 
 
@@ -43,8 +43,9 @@ class Overhead:
 class CostTable:
     """Seconds [len(widths[0]), ...] of one kernel, its dispatch included; infinite where it cannot be made.
 
-    coordinates: which axes' sizes add up to the width along each table axis; those that add up several come first. The widths
-    of such a sum ascend by the hardware's step: a sum between two of them costs what the larger one costs.
+    coordinates: which axes' sizes add up to the width along each table axis, for those that can have several widths; sums of
+    several axes come first. The widths of such a sum ascend by the hardware's step: a sum between two of them costs what the
+    larger one costs.
     """
 
     name: str
@@ -91,16 +92,19 @@ class NetworkCost:
 
     # ---------------------------------------------------------------- measuring
 
-    def prepare(self, progress: Progress = no_progress) -> None:
-        """Measure what the surfaces rest on: the dense kernels, then anchors, fewer of them where a kernel takes little time."""
+    def prepare(self, progress: Progress = no_progress, anchors: Mapping[int, int] = ANCHORS) -> None:
+        """Measure what the surfaces rest on: the dense kernels, then anchors, fewer of them where a kernel takes little time.
+
+        anchors: how many kernels to measure for a surface over so many widths that vary.
+        """
         dense = {surface: (surface.largest,) for surface in self.surfaces}
         self._measure(dense, progress, "measure dense kernels")
         taken = {s: self._surface_of.count(s) * _seconds_or_inf(s) for s in self.surfaces}
         total = sum(t for t in taken.values() if t < math.inf)
-        anchors = {s: s.anchors(None if t >= _SMALL_SHARE * total else 1 + len(s.candidates)) for s, t in taken.items()}
-        self._measure(anchors, progress, "measure kernels")
-        for surface, points in anchors.items():
-            surface.prepare(len(points))
+        counts = {s: anchors[s.varying] if t >= _SMALL_SHARE * total else 1 + s.varying for s, t in taken.items()}
+        self._measure({s: s.anchors(n) for s, n in counts.items()}, progress, "measure kernels")
+        for surface, count in counts.items():
+            surface.prepare(count)
 
     def refine(self, plans: Iterable[Mapping[str, int]], progress: Progress = no_progress) -> None:
         """Measure exactly the kernels of these plans (sizes of all axes), typically those that the solver has just chosen."""
@@ -200,5 +204,7 @@ def _seconds_or_inf(surface: Surface) -> float:
 
 def _sums_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
     coordinates = kernel.family.coordinates
-    order = sorted(range(len(coordinates)), key=lambda i: len(coordinates[i]) == 1)
-    return CostTable(kernel.name, tuple(coordinates[i] for i in order), tuple(widths[i] for i in order), seconds.transpose(order))
+    varying = sorted((i for i, w in enumerate(widths) if len(w) > 1), key=lambda i: len(coordinates[i]) == 1)
+    fixed = [i for i, w in enumerate(widths) if len(w) == 1]
+    table = seconds.transpose([*varying, *fixed]).reshape([len(widths[i]) for i in varying])
+    return CostTable(kernel.name, tuple(coordinates[i] for i in varying), tuple(widths[i] for i in varying), table)

@@ -193,7 +193,7 @@ def open_store(path: Path, timeout: float = 60.0) -> Store:
             _create_once(connection)
             problems = connection.execute("PRAGMA quick_check").fetchall()
             if problems != [("ok",)]:
-                raise _damaged(path, str(problems[0][0]))
+                raise _damaged(path, problems[0][0])
         except BaseException:
             connection.close()
             raise
@@ -271,4 +271,4 @@ def _reason(error: sqlite3.Error) -> str:
 
 
 def _damaged(path: Path, why: str) -> StoreError:
-    return StoreError(f"{path} is damaged ({why}); move it away, a new database is then begun (nothing was deleted)")
+    return StoreError(f"{path} is damaged ({' '.join(why.split())}); move it away, a new database is then begun (nothing was deleted)")

@@ -25,7 +25,7 @@ from .measured import MeasuredCosts, Progress, no_progress
 from .sample import Sample
 
 Floats: TypeAlias = npt.NDArray[np.float64]
-ANCHORS: Mapping[int, int] = MappingProxyType({0: 1, 1: 4, 2: 8, 3: 12})
+ANCHORS: Mapping[int, int] = MappingProxyType({0: 1, 1: 4, 2: 6, 3: 10})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,13 @@ class Surface:
             raise OptionError(f"a surface over {family.coordinates} needs candidate widths for each coordinate, got {candidates}")
         self.family = family
         self.candidates = tuple(tuple(sorted(set(c))) for c in candidates)
+        self.varying = sum(len(c) > 1 for c in self.candidates)
+        if self.varying > max(ANCHORS):
+            raise OptionError(f"a surface varies over up to {max(ANCHORS)} widths, not {family.coordinates}; keep some of their axes at one size")
         self._costs = costs
         self._flops = flops
         self._workloads: dict[Widths, Workload | None] = {}
+        self._anchors: dict[int, tuple[Widths, ...]] = {}
         self._samples: dict[Widths, Sample] = {}
         self._prepared = False
         self._emulator: Emulator | None = None
@@ -74,21 +78,24 @@ class Surface:
         return tuple(c[-1] for c in self.candidates)
 
     def anchors(self, count: int | None = None) -> tuple[Widths, ...]:
-        """The widths to measure first: the corners of the candidates, largest first, then where least is known.
+        """The widths to measure first: the largest, the smallest, then those of which least is known from the others (`design`).
 
-        count: how many; by default `ANCHORS` for the number of coordinates. Kernels that take long count more, because the
+        count: how many; by default `ANCHORS` for the number of coordinates that vary. Kernels that take long count more, because the
         solver adds seconds up.
         """
+        wanted = ANCHORS[self.varying] if count is None else count
+        if wanted not in self._anchors:
+            self._anchors[wanted] = self._choose_anchors(wanted)
+        return self._anchors[wanted]
+
+    def _choose_anchors(self, count: int) -> tuple[Widths, ...]:
         axes = [_thinned({_round_up(w, step, c) for w in c}) for step, c in zip(self.family.steps, self.candidates, strict=True)]
         grid = [w for w in product(*axes) if self.workload(w) is not None]
         if not grid:
             return ()
-        place = {w: i for i, w in enumerate(grid)}
-        ends = [(a[-1], next((w for w in a if w > 0), a[-1])) for a in axes]
-        corners = [place[w] for w in dict.fromkeys(product(*ends)) if w in place]
+        extremes = [len(grid) - 1, 0] if len(grid) > 1 else [0]  # the grid ascends along every coordinate
         kernels = self._describe(grid)
-        wanted = ANCHORS[min(len(axes), max(ANCHORS))] if count is None else count
-        return tuple(grid[i] for i in design(kernels.points, kernels.importance, corners, wanted))
+        return tuple(grid[i] for i in design(kernels.points, kernels.importance, extremes, count))
 
     # ---------------------------------------------------------------- measuring
 

@@ -1,0 +1,92 @@
+"""Measured costs: nothing is measured twice, nothing is lost, failures are remembered."""
+
+from pathlib import Path
+
+import pytest
+from synthetic_kernels import CountingMeasure, conv, true_seconds
+
+from billhook.costmodel.measured import MeasuredCosts
+from billhook.costmodel.sample import Conditions, Sample
+from billhook.costmodel.store import open_store
+from billhook.ir.errors import MeasureError
+from billhook.ir.latency import Latency
+from billhook.ir.workload import Workload
+
+HERE = Conditions("machine", "level")
+WORKLOADS = [conv(ci, 32) for ci in (8, 16, 24, 32, 8)]
+
+
+def test_a_second_run_measures_nothing(tmp_path: Path) -> None:
+    measure = CountingMeasure()
+    for run in range(2):
+        with open_store(tmp_path / "s.db") as store:
+            samples = MeasuredCosts(store, measure, HERE).cost_many(WORKLOADS)
+        assert [s.workload for s in samples] == WORKLOADS[:4]
+        assert [s.latency and s.latency.seconds for s in samples] == [true_seconds(w) for w in WORKLOADS[:4]]
+        assert len(measure.asked) == 4, f"run {run}"
+
+
+def test_an_interrupted_run_keeps_its_samples_and_goes_on(tmp_path: Path) -> None:
+    measure = CountingMeasure()
+
+    def interrupt(workload: Workload, /) -> tuple[Latency, str]:
+        if len(measure.asked) == 2:
+            raise KeyboardInterrupt
+        return measure(workload)
+
+    with open_store(tmp_path / "s.db") as store, pytest.raises(KeyboardInterrupt):
+        MeasuredCosts(store, interrupt, HERE).cost_many(WORKLOADS)
+    seen: list[tuple[str, int, int]] = []
+    with open_store(tmp_path / "s.db") as store:
+        assert len(store) == 2
+        MeasuredCosts(store, measure, HERE).cost_many(WORKLOADS, lambda *state: seen.append(state), "kernels")
+    assert measure.asked == WORKLOADS[:4]
+    assert seen == [("kernels", done, 4) for done in (2, 3, 4)]
+
+
+def test_a_failure_is_kept_with_its_reason_and_not_repeated(tmp_path: Path) -> None:
+    measure = CountingMeasure(refuse=lambda w: w == WORKLOADS[1])
+    for _ in range(2):
+        with open_store(tmp_path / "s.db") as store:
+            costs = MeasuredCosts(store, measure, HERE)
+            samples = costs.cost_many(WORKLOADS)
+            with pytest.raises(MeasureError, match="no template covers it"):
+                costs.cost(WORKLOADS[1])
+        assert [bool(s.failure) for s in samples] == [False, True, False, False]
+    assert len(measure.asked) == 4
+    with open_store(tmp_path / "s.db") as store:
+        store.forget_failures(HERE)
+        MeasuredCosts(store, CountingMeasure(), HERE).cost(WORKLOADS[1])
+
+
+def test_other_errors_are_not_taken_for_failed_kernels(tmp_path: Path) -> None:
+    def broken(_: Workload, /) -> tuple[Latency, str]:
+        raise ZeroDivisionError
+
+    with open_store(tmp_path / "s.db") as store:
+        with pytest.raises(ZeroDivisionError):
+            MeasuredCosts(store, broken, HERE).sample(WORKLOADS[0])
+        assert len(store) == 0
+
+
+def test_noisy_measurements_are_repeated_and_the_narrowest_is_kept(tmp_path: Path) -> None:
+    answers = [Latency(3e-3, 1e-3, 5e-3), Latency(2e-3, 1e-3, 3e-3), Latency(4e-3, 1e-3, 9e-3)]
+
+    def measure(_: Workload, /) -> tuple[Latency, str]:
+        return answers[len(asked)], str(asked.append(None))
+
+    asked: list[None] = []
+    with open_store(tmp_path / "s.db") as store:
+        sample = MeasuredCosts(store, measure, HERE, gate=0.2, attempts=3).sample(WORKLOADS[0])
+    assert sample.latency == answers[1]
+    assert len(asked) == 3
+    answers[0] = Latency(1e-3, 0.95e-3, 1.1e-3)
+    asked.clear()
+    with open_store(tmp_path / "other.db") as store:
+        MeasuredCosts(store, measure, HERE, gate=0.2, attempts=3).sample(WORKLOADS[0])
+    assert len(asked) == 1
+
+
+def test_a_sample_is_a_latency_or_a_failure() -> None:
+    with pytest.raises(ValueError, match="either"):
+        Sample(WORKLOADS[0], HERE, None, "", "now")
