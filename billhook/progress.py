@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class Report(Protocol):
+class OnProgress(Protocol):
     """Called with a stage's name and how much of it is done; `total` 0 means that nobody knows yet.
 
     Lower layers take it as a plain `Callable[[str, int, int], None]`.
@@ -20,7 +20,7 @@ class Report(Protocol):
 
 
 def silent(_stage: str, _done: int, _total: int, /) -> None:
-    """The Report that shows nothing."""
+    """The listener that shows nothing."""
 
 
 class Bars:
@@ -52,8 +52,8 @@ class Lines:
 
 
 @contextmanager
-def shown(stream: TextIO | None = None) -> Generator[Report]:
-    """A Report for the stream (standard error by default): bars where it is a terminal, lines where it is not."""
+def shown(stream: TextIO | None = None) -> Generator[OnProgress]:
+    """A listener for the stream (standard error by default): bars where it is a terminal, lines where it is not."""
     out: TextIO = stream or sys.stderr
     if not out.isatty():
         yield Lines(out)

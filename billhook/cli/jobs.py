@@ -40,8 +40,8 @@ def run_demo(out: Path, database: Path) -> int:
     """Run the demo; the exit status says whether the measured latency met the budget."""
     from billhook import demo
 
-    with progress.shown() as report:
-        record = demo.run(out, database=database, progress=report)
+    with progress.shown() as listener:
+        record = demo.run(out, database=database, progress=listener)
     typer.echo(out / "report.html")
     return 0 if record.met else UNMET
 
@@ -70,7 +70,7 @@ def run_compile(job: CompileJob) -> int:
 
     from .show import show_result
 
-    with progress.shown() as report:
+    with progress.shown() as listener:
         result = api.compile(
             module,
             example_tensors(job.inputs),
@@ -82,7 +82,7 @@ def run_compile(job: CompileJob) -> int:
             evaluate=evaluate,
             finetune=finetune,
             database=job.database,
-            progress=report,
+            progress=listener,
         )
     result.save(job.out)
     result.report(job.out / "report.html")

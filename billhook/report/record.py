@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, ValidationError, model_validator
 
@@ -162,12 +162,12 @@ def read_record(path: Path) -> Record:
         OptionError: not JSON, or not a record.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise OptionError(f"{path}: not JSON ({error}); is it a record.json of Billhook?") from error
     if not isinstance(data, dict):
         raise OptionError(f"{path}: holds no JSON object; is it a record.json of Billhook?")
-    return parse_record(data, str(path))
+    return parse_record(cast("dict[str, Any]", data), str(path))
 
 
 def write_record(record: Record, path: Path) -> None:
