@@ -12,7 +12,7 @@ from .artifact import Artifact
 
 
 def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: int = 20) -> tuple[tuple[str, Latency], ...]:
-    """(kernel name, latency) in execution order for a network from `build`, over `repeats` inferences."""
+    """(kernel name, processor time) in execution order for a network from `build`, over `repeats` inferences."""
     samples: list[list[float]] = [[] for _ in artifact.kernels]
     state = {"next": 0, "started": 0.0}
 
@@ -20,9 +20,9 @@ def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: in
         if name.startswith("vm.") or name == "main":
             return 0
         if before:
-            state["started"] = time.perf_counter()
+            state["started"] = time.thread_time()
         else:
-            samples[int(state["next"])].append(time.perf_counter() - state["started"])
+            samples[int(state["next"])].append(time.thread_time() - state["started"])
             state["next"] += 1
         return 0
 

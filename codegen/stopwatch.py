@@ -26,7 +26,7 @@ class Timing:
 
 
 class Stopwatch:
-    """Times calls. A probe, a fixed chain of multiply-adds, runs beside every sample: other work on the core slows the probe too."""
+    """Times calls of single-threaded kernels. A probe, a fixed chain of multiply-adds, runs beside every sample: other work on the core slows the probe too."""
 
     def __init__(self, target: Target) -> None:
         self._probe = _built(_probe_kernel(target.lanes), target)
@@ -61,9 +61,7 @@ class Stopwatch:
                 return _summary(quiet or noisy, bool(quiet))
 
     def _probe_time(self) -> float:
-        started = time.perf_counter()
-        self._probe(*self._probe_args)
-        taken = time.perf_counter() - started
+        taken = _seconds(self._probe, [self._probe_args])
         self._fastest_probe = min(getattr(self, "_fastest_probe", taken), taken)
         return taken
 
@@ -74,11 +72,11 @@ def _summary(samples: list[float], quiet: bool) -> Timing:
 
 
 def _seconds(kernel: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> float:
-    """Mean seconds of these calls."""
-    started = time.perf_counter()
+    """Mean processor seconds of these calls: time in which another process has the core does not count."""
+    started = time.thread_time()
     for args in calls:
         kernel(*args)
-    return (time.perf_counter() - started) / len(calls)
+    return (time.thread_time() - started) / len(calls)
 
 
 def _probe_kernel(lanes: int) -> Any:
@@ -86,7 +84,7 @@ def _probe_kernel(lanes: int) -> Any:
 
     def body(source: Any, result: Any) -> None:
         sums = [register(lanes) for _ in range(10)]
-        with loop(0, 2000):
+        with loop(0, 4000):
             for s in sums:
                 store(s, 0, load(s, 0, lanes) * splat(0.5, lanes) + load(source, 0, lanes), lanes)
         for s in sums[1:]:
