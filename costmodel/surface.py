@@ -51,7 +51,7 @@ class Surface:
         self.candidates = tuple(tuple(sorted(set(c))) for c in candidates)
         self.varying = sum(len(c) > 1 for c in self.candidates)
         if self.varying > max(ANCHORS):
-            raise OptionError(f"a surface varies over up to {max(ANCHORS)} widths, not {family.coordinates}; keep some of their axes at one size")
+            raise OptionError(f"a surface has up to {max(ANCHORS)} widths, not {family.coordinates}; keep some of their axes at one size")
         self._costs = costs
         self._flops = flops
         self._workloads: dict[Widths, Workload | None] = {}

@@ -39,7 +39,8 @@ def test_an_interrupted_run_keeps_its_samples_and_goes_on(tmp_path: Path) -> Non
     seen: list[tuple[str, int, int]] = []
     with open_store(tmp_path / "s.db") as store:
         assert len(store) == 2
-        MeasuredCosts(store, measure, HERE).cost_many(WORKLOADS, lambda *state: seen.append(state), "kernels")
+        costs = MeasuredCosts(store, measure, HERE)
+        costs.cost_many(WORKLOADS, lambda stage, done, total: seen.append((stage, done, total)), "kernels")
     assert measure.asked == WORKLOADS[:4]
     assert seen == [("kernels", done, 4) for done in (2, 3, 4)]
 

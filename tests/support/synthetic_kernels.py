@@ -28,7 +28,8 @@ class ConvFamily:
         return self.inputs, self.outputs
 
     def workload(self, widths: tuple[int, ...], /) -> Workload | None:
-        return conv(*widths, self.pixels, self.taps) if all(widths) else None
+        ci, co = widths
+        return conv(ci, co, self.pixels, self.taps) if ci and co else None
 
 
 @dataclass(frozen=True, slots=True)
