@@ -152,7 +152,7 @@ def _observed_graph(module: fx.GraphModule, layers: list[_Layer]) -> nn.Module:
         root[stand_in] = _ObservedNorm(layer, float(argument(node, "eps")))
         reads = tuple(mapping.get(argument(node, name)) for name in ("input", "weight", "bias"))
         mapping[node] = graph.call_module(stand_in, reads)
-    graph.set_codegen(module.graph._codegen)  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+    graph.set_codegen(module.graph._codegen)  # pyright: ignore[reportPrivateUsage]
     layers.extend(known.values())
     return fx.GraphModule(root, graph, "Observed").eval()
 

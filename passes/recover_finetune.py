@@ -15,8 +15,9 @@ from torch.utils import _pytree as pytree
 
 from billhook.ir.errors import DataError
 
-from .batches import Loader, Loss, apply, describe, mode, scalar_loss, size, split
+from .batches import Loader, Loss, apply, mode, scalar_loss, size, split
 from .recover_config import FinetuneConfig, TrainResult, learning_rate_share, make_optimizer
+from .recover_distill import mixed_loss
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,16 +48,6 @@ def finetune(
         run = _Run(accelerator, model, teacher, loader, config, loss_fn, steps)
         losses = [run.epoch(progress) for _ in range(config.epochs)]
     return TrainResult(run.step, time.perf_counter() - start, tuple(losses))
-
-
-def distillation_loss(output: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
-    """T^2 * KL(teacher || student) of the softmaxes at temperature T over dimension 1, averaged over all the others.
-
-    Hinton, Vinyals and Dean 2015; the factor keeps the size of the gradients independent of the temperature.
-    """
-    student = F.log_softmax(output.float() / temperature, dim=1)
-    target = F.log_softmax(teacher.float() / temperature, dim=1)
-    return temperature**2 * F.kl_div(student, target, reduction="none", log_target=True).sum(1).mean()
 
 
 class _Run:
@@ -98,7 +89,8 @@ class _Run:
         with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             output = pytree.tree_map(_as_float32, apply(self.model, inputs))
             reference = self._reference(inputs)
-        loss = scalar_loss(partial(self._loss, reference=reference), output, target, self.step)
+        loss_fn = self.loss_fn if self.teacher is None else partial(mixed_loss, self.config, self.loss_fn, reference=reference)
+        loss = scalar_loss(loss_fn, output, target, self.step)
         self.optimizer.zero_grad()
         self.accelerator.backward(loss)
         if self.config.clip:
@@ -113,16 +105,6 @@ class _Run:
             return None
         with mode(self.teacher, training=False), torch.no_grad():
             return apply(self.teacher, inputs)
-
-    def _loss(self, output: Any, target: Any, reference: Any) -> torch.Tensor:
-        if reference is None:
-            return self.loss_fn(output, target)
-        if not isinstance(output, torch.Tensor) or not isinstance(reference, torch.Tensor) or output.dim() < 2:
-            raise DataError(f"distillation needs logits [N, classes, ...] as the only output, not {describe(output)}; set distill=0")
-        distance = distillation_loss(output, reference, self.config.temperature)
-        if self.config.distill == 1:
-            return distance
-        return (1 - self.config.distill) * self.loss_fn(output, target) + self.config.distill * distance
 
     def _on_device(self, leaf: Any) -> Any:
         return leaf.to(self.accelerator.device) if isinstance(leaf, torch.Tensor) else leaf

@@ -8,21 +8,21 @@ noise over all. The scans behind the test pictures are never seen in training.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset
 
 from billhook.ir.errors import ToolchainError
 
 HEIGHT, CELL = 32, 32  # a picture is HEIGHT x 2 * CELL
 TRAIN_SCANS = 1100  # of 1,797; the rest is for the test pictures
 
-Batch = list[torch.Tensor]  # [pictures, numbers]
+Sample: TypeAlias = tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,24 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def loader(self, batch: int, shuffle: bool = False) -> DataLoader[Batch]:
-        """Batches (pictures, numbers); the order of a shuffled loader follows torch's global seed."""
-        dataset: TensorDataset = TensorDataset(self.pictures, self.numbers)
-        return DataLoader(dataset, batch, shuffle=shuffle, drop_last=shuffle)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    def loader(self, batch: int, shuffle: bool = False, teacher: torch.Tensor | None = None) -> DataLoader[Sample]:
+        """Batches (pictures, numbers); with the recorded logits of a teacher, [N, 100], (pictures, (numbers, logits)).
+
+        The order of a shuffled loader follows torch's global seed; its last batch is dropped if it is not full.
+        """
+        return DataLoader(_Samples(self, teacher), batch, shuffle=shuffle, drop_last=shuffle)
+
+
+class _Samples(Dataset[Sample]):
+    def __init__(self, data: Pictures, teacher: torch.Tensor | None) -> None:
+        self.data, self.teacher = data, teacher
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Sample:
+        number = self.data.numbers[index]
+        return self.data.pictures[index], number if self.teacher is None else (number, self.teacher[index])
 
 
 @dataclass(frozen=True, slots=True)

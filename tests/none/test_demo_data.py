@@ -80,6 +80,19 @@ def test_loaders_are_shuffled_by_the_global_seed() -> None:
     assert torch.equal(torch.cat([numbers for _, numbers in train.loader(7)]), train.numbers)
 
 
+def test_a_recorded_teacher_comes_with_the_targets() -> None:
+    train, _ = two_digits(train=20, test=1)
+    logits = torch.arange(20.0)[:, None].expand(20, CLASSES)
+    seen: list[int] = []
+    for pictures, target in train.loader(5, shuffle=True, teacher=logits):
+        numbers, soft = target
+        rows = [int(row) for row in soft[:, 0]]
+        assert torch.equal(pictures, train.pictures[rows])
+        assert torch.equal(numbers, train.numbers[rows])
+        seen += rows
+    assert sorted(seen) == list(range(20))
+
+
 def test_score_counts_right_answers() -> None:
     numbers = torch.arange(10)
     data = Pictures(torch.arange(10.0).reshape(10, 1, 1, 1), numbers)

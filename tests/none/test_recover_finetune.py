@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from billhook.ir.errors import DataError, OptionError
 from billhook.passes.recover import recover
 from billhook.passes.recover_config import FinetuneConfig, learning_rate_share, make_optimizer
-from billhook.passes.recover_finetune import distillation_loss, finetune
+from billhook.passes.recover_distill import distillation_loss, record, recorded_teacher
+from billhook.passes.recover_finetune import finetune
 
 
 def make(seed: int = 0, width: int = 16) -> nn.Sequential:
@@ -113,6 +114,22 @@ def test_distillation_handles_logits_per_position() -> None:
     flat = [t.movedim(1, -1).reshape(6, 5) for t in (a, b)]
     torch.testing.assert_close(distillation_loss(a, b, 2.0), distillation_loss(flat[0], flat[1], 2.0))
     assert float(distillation_loss(a, a, 2.0)) == pytest.approx(0, abs=1e-6)
+
+
+def test_a_recorded_teacher_teaches_as_a_live_one() -> None:
+    teacher, live, recorded = make(3), make(), make()
+    config = FinetuneConfig(epochs=2, lr=0.01, distill=0.7)
+    x, y = (torch.cat(parts) for parts in zip(*loader(), strict=True))
+    plain = DataLoader(TensorDataset(x, y), 16, shuffle=True)
+    logits = record(teacher, DataLoader(TensorDataset(x, y), 16))
+    samples: Any = list(zip(x, zip(y, logits, strict=True), strict=True))
+    soft: DataLoader[Any] = DataLoader(samples, 16, shuffle=True)
+    first = finetune(live, teacher, plain, config)
+    second = finetune(recorded, None, soft, config, recorded_teacher(config))
+    assert first.losses == pytest.approx(second.losses, rel=1e-4)
+    torch.testing.assert_close(dict(live.state_dict()), dict(recorded.state_dict()), rtol=1e-3, atol=1e-4)
+    with pytest.raises(DataError, match="empty"):
+        record(teacher, [])
 
 
 def test_weight_decay_spares_vectors_and_frozen_parameters_stay() -> None:
