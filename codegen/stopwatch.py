@@ -26,7 +26,10 @@ class Timing:
 
 
 class Stopwatch:
-    """Times calls of single-threaded kernels. A probe, a fixed chain of multiply-adds, runs beside every sample: other work on the core slows the probe too."""
+    """Times calls of single-threaded kernels.
+
+    A probe, a fixed chain of multiply-adds, runs beside every sample: other work on the core slows the probe too.
+    """
 
     def __init__(self, target: Target) -> None:
         self._probe = _built(_probe_kernel(target.lanes), target)
