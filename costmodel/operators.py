@@ -1,6 +1,7 @@
 """What partitioning has to know about ATen operators: which act index by index, and which only move elements."""
 
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -104,3 +105,11 @@ def _fits(operand: fx.Node, result: tuple[int, ...], blocked: bool) -> bool:
 def dtype_name(node: fx.Node) -> str:
     """Element type of a node's single result, as in "float32"."""
     return str(value_of(node).dtype).removeprefix("torch.")
+
+
+def bound(target: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], tuple[tuple[str, Any], ...]]:
+    """The arguments of an ATen call in schema order with defaults filled in, and the keyword-only ones by name."""
+    schema = target._schema.arguments
+    given = {a.name: v for a, v in zip(schema, args, strict=False)} | dict(kwargs)
+    values = [(a, given.get(a.name, a.default_value)) for a in schema]
+    return tuple(v for a, v in values if not a.kwarg_only), tuple((a.name, v) for a, v in values if a.kwarg_only)

@@ -11,7 +11,7 @@ from ..ir.errors import CaptureError
 from ..ir.network import Kernel
 from ..ir.target import Target
 from ..ir.workload import Arg, Call, Ref, Role, TensorType, Workload
-from .operators import dims_of, dtype_name, is_reshape
+from .operators import bound, dims_of, dtype_name, is_move, is_pointwise, is_reshape
 from .origin import CallOrigin, Extents, dims_meta, origin_meta
 from .partition_groups import Group, Grouping
 from .partition_layout import is_depthwise, is_map
@@ -167,17 +167,10 @@ class Emitter:
 
     def _call(self, body: _Body, node: fx.Node) -> _Result:
         """Append a graph call with all its arguments in schema order; its operands are known."""
-        schema = cast("Any", node.target)._schema.arguments
-        values = {a.name: v for a, v in zip(schema, node.args, strict=False)} | dict(node.kwargs)
-        args: list[Any] = []
-        kwargs: list[tuple[str, Any]] = []
-        for argument in schema:
-            value = _literal(node, body, values.get(argument.name, argument.default_value))
-            if argument.kwarg_only:
-                kwargs.append((argument.name, value))
-            else:
-                args.append(value)
-        return _Result(body.call(str(node.target), tuple(args), tuple(kwargs), origin_meta(node.meta)))
+        args, kwargs = bound(node.target, node.args, node.kwargs)
+        args = tuple(_literal(node, body, a) for a in args)
+        kwargs = tuple((k, _literal(node, body, v)) for k, v in kwargs)
+        return _Result(body.call(str(node.target), args, kwargs, origin_meta(node.meta)))
 
 
 def _values(node: fx.Node) -> list[fx.Node]:
@@ -186,8 +179,6 @@ def _values(node: fx.Node) -> list[fx.Node]:
 
 def _main(group: Group) -> fx.Node:
     """The call that a generated kernel is named after: its first that is more than a move, else its last."""
-    from .operators import is_move, is_pointwise
-
     heavy = [n for n in group.nodes if not is_move(n) and not is_pointwise(n)]
     return (heavy or [n for n in group.nodes if not is_move(n)] or [group.tail])[0]
 

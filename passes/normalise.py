@@ -6,8 +6,8 @@ call returns one tensor and every operator has one spelling.
 
 from torch import fx
 
+from .normalise_affine import fold_affine, fold_batchnorm
 from .normalise_attention import recognise_attention
-from .normalise_batchnorm import fold_batchnorm
 from .normalise_constants import fold_constants
 from .normalise_draft import Example, draft_of
 from .normalise_inplace import functionalise
@@ -24,6 +24,7 @@ def normalise_for_inference(graph: fx.GraphModule, example: Example | None = Non
     Raises CaptureError for shapes that do not fit, writes that other views would see, and operators that return several tensors.
     """
     draft = draft_of(graph, example)
+    functionalise(draft, partly=True)
     fold_constants(draft)
     functionalise(draft)
     split_tuples(draft)
@@ -34,4 +35,5 @@ def normalise_for_inference(graph: fx.GraphModule, example: Example | None = Non
     settle_moves(draft)
     recognise_attention(draft)
     fold_constants(draft)
+    fold_affine(draft)
     return draft.module()

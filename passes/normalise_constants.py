@@ -69,6 +69,8 @@ class _Folder:
                 return target(*args, **kwargs)
             if operator_name(node) in _UNIFORM:
                 return target(*args, **kwargs).reshape(-1)[:1].clone().expand(tuple(node.meta["val"].shape))
+            if operator_name(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, args[0]):
+                return args[0]
             repeated = _repeated(node, args)
             if not repeated:
                 return (torch.ops.aten.reshape.default if target is torch.ops.aten.view.default else target)(*args, **kwargs)
@@ -128,6 +130,12 @@ def _repeated(node: fx.Node, args: tuple[Any, ...]) -> list[int]:
     if not is_pointwise(node) or not tensors:
         return []
     return _still(tensors, max(t.ndim for t in tensors))
+
+
+def _moves_nothing(node: fx.Node, value: torch.Tensor) -> bool:
+    """Whether a roll or flip acts along dimensions only in which one value is repeated."""
+    dims = cast("list[int]", node.args[2 if operator_name(node) == "aten.roll" and len(node.args) > 2 else -1])
+    return len(node.args) > 1 + (operator_name(node) == "aten.roll") and all(value.stride(d) == 0 for d in dims)
 
 
 def _still(tensors: list[torch.Tensor], rank: int) -> list[int]:

@@ -47,38 +47,48 @@ def _viewed(node: fx.Node) -> fx.Node | None:
     return shared[0] if shared else None
 
 
-def functionalise(draft: Draft) -> None:
+def functionalise(draft: Draft, *, partly: bool = False) -> None:
     """Replace every in-place operator by its functional form; later readers of the written value read the new one.
 
-    Raises CaptureError where another view of the same memory, or state, would have to change as well.
+    partly: leave memory alone that another view reads after a write. Otherwise, and for writes into state, that raises
+    CaptureError.
     """
-    owner, latest, same = memory(draft), dict[fx.Node, fx.Node](), dict[fx.Node, fx.Node]()
-    order = {node: i for i, node in enumerate(draft.graph.nodes)}
-    readers = {node: list(node.users) for node in draft.graph.nodes}
-    for node in list(draft.calls()):
+    owner, original = memory(draft), _originals(draft)
+    refused = _conflicts(draft, owner, original)
+    if refused and not partly:
+        raise CaptureError(next(iter(refused.values())))
+    latest: dict[fx.Node, fx.Node] = {}
+    for node in draft.nodes():
         node.args, node.kwargs = fx.map_arg((node.args, node.kwargs), lambda n: latest.get(n, n))
-        targets = list(written(node))
-        if not targets:
+        if node not in original or owner[node] in refused:
             continue
-        value = targets[0]
-        first = same.get(value, value)
-        _check(node, first, owner, order, readers, {n for n in order if same.get(n, n) is first})
-        same[node] = first
-        for old in [n for n, f in same.items() if f is first] + [first]:
-            latest[old] = node
+        first = original[node]
+        latest.update(dict.fromkeys([first, *(n for n, f in original.items() if f is first)], node))
         node.target = _functional(node)
-    output = next(iter(reversed(draft.graph.nodes)))
-    output.args = fx.map_arg(output.args, lambda n: latest.get(n, n))
 
 
-def _check(
-    node: fx.Node, first: fx.Node, owner: dict[fx.Node, fx.Node], order: dict[fx.Node, int], readers: dict[fx.Node, list[fx.Node]], versions: set[fx.Node]
-) -> None:
-    if owner[first].op == "get_attr":
-        raise CaptureError(f"node {node.name} writes into the state {owner[first].target}; a compiled network keeps no state between calls")
-    for other, base in owner.items():
-        if base is owner[first] and other not in versions and order[other] < order[node] and any(order[r] > order[node] for r in readers[other]):
-            raise CaptureError(f"node {node.name} ({node.target}) writes into memory that {other.name} shares and that is read later; write it out of place")
+def _originals(draft: Draft) -> dict[fx.Node, fx.Node]:
+    """For every in-place call, the value of which its result is a newer version."""
+    original: dict[fx.Node, fx.Node] = {}
+    for node in draft.calls():
+        for target in written(node):
+            original[node] = original.get(target, target)
+    return original
+
+
+def _conflicts(draft: Draft, owner: dict[fx.Node, fx.Node], original: dict[fx.Node, fx.Node]) -> dict[fx.Node, str]:
+    """Memory whose writes cannot become values, with the reason."""
+    order = {node: i for i, node in enumerate(draft.graph.nodes)}
+    found: dict[fx.Node, str] = {}
+    for node, first in original.items():
+        base = owner[first]
+        if base.op == "get_attr":
+            found[base] = f"node {node.name} writes into the state {base.target}; a compiled network keeps no state between calls"
+        for other in order:
+            version = other is first or original.get(other) is first
+            if owner[other] is base and not version and order[other] < order[node] and any(order[r] > order[node] for r in other.users):
+                found[base] = f"node {node.name} ({node.target}) writes into memory that {other.name} shares and that is read later; write it out of place"
+    return found
 
 
 def _functional(node: fx.Node) -> Any:

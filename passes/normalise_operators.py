@@ -107,7 +107,7 @@ def _spell_expand(draft: Draft, node: fx.Node) -> None:
 
 
 def _spell_transpose(draft: Draft, node: fx.Node) -> None:
-    """transpose and t as permute."""
+    """Transpose and t as permute."""
     rank = node.meta["val"].ndim
     order = list(range(rank))
     first, second = (-2, -1) if operator_name(node) == "aten.t" else (int(cast("int", a)) for a in node.args[1:3])
@@ -149,7 +149,7 @@ def _spell_conv(draft: Draft, node: fx.Node) -> None:
     if any(s % 2 for s in spread):
         return
     arguments = (value, weight, _argument(node, 2, "bias", None), stride, [s // 2 for s in spread], dilation, _argument(node, 6, "groups", 1))
-    draft.change(node, aten.conv2d.default, arguments)
+    draft.change(node, aten.conv2d.default, arguments, origin=origin_meta(node.meta))
 
 
 _SPELLINGS: dict[str, Callable[[Draft, fx.Node], None]] = {
