@@ -4,6 +4,7 @@ How to measure comes from outside (codegen's kernel timer, injected by the facad
 """
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from typing import Protocol, TypeAlias
 
@@ -24,7 +25,8 @@ def no_progress(_stage: str, _done: int, _total: int, /) -> None:
 class Measure(Protocol):
     """Builds and times the kernel of a workload on the target.
 
-    Returns its latency and the JSON text of the candidate that reached it; raises MeasureError where it cannot.
+    Returns its latency and the JSON text of the candidate that reached it; raises MeasureError where it cannot. It is
+    called from as many threads at once as there are `workers`.
     """
 
     def __call__(self, workload: Workload, /) -> tuple[Latency, str]: ...
@@ -78,32 +80,31 @@ class MeasuredCosts:
         missing = [w for w in wanted if self.known(w) is None]
         done = len(wanted) - len(missing)
         progress(stage, done, len(wanted))
-        for workload in missing:
-            self._take(workload)
-            done += 1
-            progress(stage, done, len(wanted))
+        with ThreadPoolExecutor(self.workers) as pool:
+            waiting = [pool.submit(self._try, workload) for workload in missing]
+            try:
+                for finished in as_completed(waiting):
+                    self._keep(finished.result())
+                    done += 1
+                    progress(stage, done, len(wanted))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
         return [self._samples[w] for w in wanted]
 
     def _take(self, workload: Workload) -> Sample:
-        latency, candidate, failure = None, "", ""
-        try:
-            latency, candidate = self._quietest(workload)
-        except MeasureError as error:
-            failure = str(error) or "no reason given"
-        sample = Sample(workload, self.conditions, latency, candidate, datetime.now(UTC).isoformat(timespec="seconds"), failure)
+        return self._keep(self._try(workload))
+
+    def _keep(self, sample: Sample) -> Sample:
+        """Store a sample at once: an interrupt loses nothing that was measured."""
         self.store.put(sample)
-        self._samples[workload] = sample
+        self._samples[sample.workload] = sample
         return sample
 
-    def _quietest(self, workload: Workload) -> tuple[Latency, str]:
-        best = self._measure(workload)
-        for _ in range(self._attempts - 1):
-            if _spread(best[0]) <= self._gate:
-                break
-            best = min(best, self._measure(workload), key=lambda found: _spread(found[0]))
-        return best
-
-
-def _spread(latency: Latency) -> float:
-    """Width of the interval as a share of the latency."""
-    return (latency.high - latency.low) / latency.seconds
+    def _try(self, workload: Workload) -> Sample:
+        latency, candidate, failure = None, "", ""
+        try:
+            latency, candidate = self._measure(workload)
+        except MeasureError as error:
+            failure = str(error) or "no reason given"
+        return Sample(workload, self.conditions, latency, candidate, datetime.now(UTC).isoformat(timespec="seconds"), failure)

@@ -9,7 +9,7 @@ from ..ir.axis import Axis
 from ..ir.dims import Dim, extent
 from ..ir.program import Program, tensor_args
 
-Flow: TypeAlias = "nx.DiGraph[str]"
+Flow: TypeAlias = nx.DiGraph  # of node names
 
 
 def removable_axes(program: Program) -> tuple[Axis, ...]:

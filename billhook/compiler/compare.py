@@ -1,0 +1,139 @@
+"""Comparison: our builds and the peers' runtimes, dense and pruned, timed in turns in one process."""
+
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from billhook.codegen.profile import profile
+from billhook.costmodel.statistics import Rounds, Timing, interleave, ratio
+from billhook.costmodel.work import kernel_flops
+from billhook.ir.latency import Latency
+from billhook.ir.program import Program
+from billhook.passes.prune import Pruned
+from billhook.peers import Absent, build_peer
+
+from .engine import Build, Engine
+
+OURS = "billhook"
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class KernelTime:
+    """A kernel of the build: as the cost model has it, as it runs inside the network, and its work (multiply and add count 2)."""
+
+    name: str
+    workload: str
+    predicted: Latency
+    measured: Latency
+    flops: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Timings by runtime, dense and pruned, taken in the same rounds; absent: why a peer takes no part."""
+
+    dense: Mapping[str, Timing]
+    pruned: Mapping[str, Timing]
+    absent: Mapping[str, str]
+
+    @property
+    def best_dense(self) -> Latency:
+        """The fastest dense runtime, ours included."""
+        return min((t.latency for t in self.dense.values()), key=lambda latency: latency.seconds)
+
+    @property
+    def ours_dense(self) -> Latency:
+        return self.dense[OURS].latency
+
+    @property
+    def ours_pruned(self) -> Latency:
+        return self.pruned[OURS].latency
+
+
+class Contest:
+    """Who is compared. The dense contenders are built once; they take part in every later round of measurements."""
+
+    def __init__(self, program: Program, dense: Build, peers: Sequence[str], threads: int, progress: Progress) -> None:
+        assert program.model is not None
+        self.program, self.build, self.progress, self.threads = program, dense, progress, threads
+        self.names = tuple(peers)
+        self.absent: dict[str, str] = {}
+        self._dense = self._contenders(program.model, dense)
+        self._reference: Latency | None = None
+
+    def dense(self, rounds: Rounds = Rounds()) -> Comparison:
+        """Time the dense contenders."""
+        with quiet(self.threads):
+            timings = interleave(self._dense, rounds, progress=self.progress)
+        self._reference = timings[OURS].latency
+        return Comparison(timings, {}, self.absent)
+
+    def of_build(self, build: Build) -> Latency:
+        """Latency of a pruned build: its ratio to our dense build in the same rounds, times the dense build's latency.
+
+        So a machine whose clock drifts between the stages of a run does not look like a faster or slower network.
+        """
+        assert self._reference is not None
+        with quiet(self.threads):
+            timings = interleave({"pruned": build.artifact.bind(*self.inputs), OURS: self._dense[OURS]}, Rounds(count=40))
+        relative = ratio(timings["pruned"], timings[OURS])
+        base = self._reference.seconds
+        return Latency(relative.value * base, relative.low * base, relative.high * base, "host")
+
+    def final(self, pruned: Pruned, build: Build, rounds: Rounds = Rounds()) -> Comparison:
+        """Time everything, dense and pruned, in the same rounds."""
+        small = self._contenders(pruned.model, build)
+        both = {("dense", n): c for n, c in self._dense.items()} | {("pruned", n): c for n, c in small.items()}
+        with quiet(self.threads):
+            timings = interleave({"/".join(key): call for key, call in both.items()}, rounds, progress=self.progress)
+        split = {side: {n: timings[f"{side}/{n}"] for s, n in both if s == side} for side in ("dense", "pruned")}
+        return Comparison(split["dense"], split["pruned"], self.absent)
+
+    @property
+    def inputs(self) -> list[torch.Tensor]:
+        """The example's tensors, in order."""
+        return [v for v in pytree.tree_leaves(self.program.example) if isinstance(v, torch.Tensor)]
+
+    def _contenders(self, model: nn.Module, build: Build) -> dict[str, Callable[[], object]]:
+        contenders: dict[str, Callable[[], object]] = {OURS: build.artifact.bind(*self.inputs)}
+        for place, name in enumerate(self.names):
+            self.progress("build peers", place, len(self.names))
+            peer = build_peer(name, model, self.program.example[0], self.threads)
+            if isinstance(peer, Absent):
+                self.absent[name] = peer.reason
+            else:
+                contenders[name] = peer.call
+        self.progress("build peers", len(self.names), len(self.names))
+        return contenders
+
+
+def kernel_times(build: Build, inputs: Sequence[torch.Tensor], engine: Engine) -> tuple[KernelTime, ...]:
+    """Each kernel as it was timed alone and as it runs inside the network."""
+    with quiet(engine.target.threads):
+        inside = profile(build.artifact, *inputs)
+    rows: list[KernelTime] = []
+    for kernel, (name, measured) in zip(build.network.kernels, inside, strict=True):
+        alone = engine.costs.cost(kernel.workload).latency
+        assert alone is not None
+        rows.append(KernelTime(name, str(kernel.workload), alone, measured, kernel_flops(kernel.workload)))
+    return tuple(rows)
+
+
+@contextmanager
+def quiet(threads: int) -> Generator[None]:
+    """As many cores and torch threads as the target has: nothing migrates, nobody gets more than another."""
+    cores, before = os.sched_getaffinity(0), torch.get_num_threads()
+    os.sched_setaffinity(0, sorted(cores)[-threads:])
+    torch.set_num_threads(threads)
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_num_threads(before)
+        os.sched_setaffinity(0, cores)

@@ -1,0 +1,115 @@
+"""The engine: lowering, pricing and building for one target, over one database of measurements."""
+
+import os
+import queue
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from billhook.codegen.artifact import Artifact
+from billhook.codegen.build import build
+from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
+from billhook.codegen.timer import KernelTimer
+from billhook.costmodel.machine import fingerprint, installed_versions, this_machine
+from billhook.costmodel.measured import MeasuredCosts
+from billhook.costmodel.network_cost import NetworkCost, Overhead
+from billhook.costmodel.partition import Partition, partition
+from billhook.costmodel.sample import Conditions
+from billhook.costmodel.store import Store, open_store
+from billhook.costmodel.width_family import kernels_of
+from billhook.costmodel.widths import BATCH, WidthModel
+from billhook.costmodel.work import kernel_flops
+from billhook.ir.latency import Latency
+from billhook.ir.network import Network
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.ir.reference import run_network
+from billhook.ir.target import Target
+from billhook.ir.workload import Workload
+from billhook.passes.cut import cut_graph
+from billhook.passes.normalise import normalise_for_inference
+from billhook.passes.oracle import relative_error
+
+LEVEL = "templates"
+SOFTWARE = ("apache-tvm", "billhook")
+DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
+
+Progress = Callable[[str, int, int], None]
+Example = tuple[tuple[Any, ...], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Build:
+    """A compiled network, the kernels it is made of, and its relative error against torch on the example inputs."""
+
+    artifact: Artifact
+    network: Network
+    error: float
+
+
+class Engine:
+    """Kernels for one target. Use as a context manager: it holds a measuring process and an open database."""
+
+    def __init__(self, target: Target, database: Path, progress: Progress) -> None:
+        self.target, self.progress = target, progress
+        cores = sorted(os.sched_getaffinity(0))
+        self._timers = [KernelTimer(target, core=core) for core in cores]  # processor time, so that they do not disturb each other much
+        self._idle: queue.SimpleQueue[KernelTimer] = queue.SimpleQueue()
+        for timer in self._timers:
+            self._idle.put(timer)
+        self._store: Store = open_store(database)
+        conditions = Conditions(fingerprint(target, this_machine().cpu), LEVEL, installed_versions(SOFTWARE))
+        self.costs = MeasuredCosts(self._store, self._measure, conditions, len(cores))
+        self.measured = 0  # kernels timed by this engine, as opposed to found in the database
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for timer in self._timers:
+            timer.close()
+        self._store.close()
+
+    def lower(self, graph: fx.GraphModule, example: Example) -> Partition:
+        """The kernels of a graph at the example's shapes."""
+        return partition(normalise_for_inference(graph, example), self.target)
+
+    def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
+        """The latency of the program's network as a function of its axis sizes."""
+        model = WidthModel(program, self.lower(cut_graph(program, Plan({})), program.example))
+        kernels = kernels_of(model, self.target, {BATCH: batch_size(program)})
+        return NetworkCost(kernels, candidates, self.costs, kernel_flops, Overhead(DISPATCH))
+
+    def build(self, graph: fx.GraphModule, example: Example) -> Build:
+        """Compile a graph from exactly the kernels that were timed; kernels that were not yet are timed now."""
+        network = self.lower(graph, example).network
+        artifact = build(network, self.choices(network), self.target)
+        inputs = [v for v in pytree.tree_leaves(example) if isinstance(v, torch.Tensor)]
+        error = relative_error(list(artifact.run(*inputs)), list(run_network(network, inputs)))
+        return Build(artifact, network, error)
+
+    def choices(self, network: Network) -> dict[Workload, Candidate]:
+        """The fastest kernel of every workload. Raises MeasureError where one has none."""
+        workloads = [k.workload for k in network.kernels]
+        self.costs.cost_many(workloads, self.progress, "measure kernels of the build")
+        return {w: candidate_from_json(self.costs.cost(w).candidate) for w in dict.fromkeys(workloads)}
+
+    def _measure(self, workload: Workload) -> tuple[Latency, str]:
+        self.measured += 1
+        timer = self._idle.get()
+        try:
+            found = timer.measure(workload)
+        finally:
+            self._idle.put(timer)
+        return found.latency, candidate_to_json(found.candidate)
+
+
+def batch_size(program: Program) -> int:
+    """Leading extent of the example's first tensor (captured with 2 where the example has 1)."""
+    tensors = (v for v in pytree.tree_leaves(program.example) if isinstance(v, torch.Tensor) and v.dim() > 0)
+    return next((int(t.shape[0]) for t in tensors), 1)

@@ -1,0 +1,134 @@
+"""The closed loop: solve, cut, build, measure, recalibrate, until the measured network is within the budget."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from billhook.costmodel.calibration import Calibration, calibrate
+from billhook.costmodel.network_cost import NetworkCost
+from billhook.ir.errors import BudgetError
+from billhook.ir.latency import Latency
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.passes.allocate import Front, Problem, Solution, front, solve
+from billhook.passes.prune import Pruned, carry_out
+from billhook.passes.removal import data_flow, keeps_paths
+from billhook.passes.saliency import Scores
+from billhook.passes.width_problem import plan_of, width_problem
+
+from .engine import Build, Engine
+
+ROUNDS = 4
+INNER = 2  # solve, measure the chosen kernels, solve again
+MARGIN = 0.99  # aim a little below the budget: two measurements of one network differ by about a percent
+CLOSE = 0.95  # a plan below this share of the budget leaves something unused
+SETTLED = 0.01  # relative change of the predicted latency by which the inner loop ends
+
+Sizes = Mapping[str, int]
+MeasureBuild = Callable[[Build], Latency]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of the loop: sizes chosen for a goal (seconds), what was expected of them, and what they take."""
+
+    sizes: Sizes
+    goal: float
+    predicted: Latency
+    measured: Latency
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The plan that was accepted, with its proof, its build, and the way to it."""
+
+    plan: Plan
+    solution: Solution
+    predicted: Latency
+    measured: Latency
+    pruned: Pruned
+    build: Build
+    front: Front
+    calibration: Calibration
+    rounds: tuple[Round, ...]
+
+
+class Fitter:
+    """Chooses sizes for budgets, with scores and costs fixed."""
+
+    def __init__(self, engine: Engine, program: Program, scores: Scores, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]) -> None:
+        self.engine, self.program, self.scores, self.cost, self.candidates = engine, program, scores, cost, candidates
+        self.whole = {name: sizes[-1] for name, sizes in candidates.items()}
+        self.pairs: list[tuple[Latency, Latency]] = []
+        self._keep_one: list[tuple[str, ...]] = []
+        self._flow = data_flow(program)
+
+    @property
+    def calibration(self) -> Calibration:
+        return calibrate(self.pairs)
+
+    def learn(self, sizes: Sizes, measured: Latency) -> None:
+        """Take a measured network into account."""
+        self.pairs.append((self.cost.predict({**self.whole, **sizes}), measured))
+
+    def expect(self, sizes: Sizes) -> Latency:
+        """Calibrated prediction."""
+        return self.calibration.apply(self.cost.predict({**self.whole, **sizes}))
+
+    def solve(self, goal: float) -> Solution:
+        """The best sizes within `goal` seconds, by kernels that were measured where it matters. Raises BudgetError."""
+        solution = self._solve(goal)
+        for _ in range(INNER):
+            self.cost.refine([{**self.whole, **solution.sizes}], self.engine.progress)
+            before, solution = solution, self._solve(goal)
+            if solution.sizes == before.sizes or abs(self.expect(before.sizes).seconds / goal - 1) < SETTLED:
+                break
+        return solution
+
+    def front(self) -> Front:
+        """Every budget at once, with the costs as known by now."""
+        return front(self._problem())
+
+    def _problem(self) -> Problem:
+        tables = self.cost.tables(self.candidates, self.calibration)
+        return width_problem(self.program, self.scores, self.candidates, tables, keep_one=self._keep_one)
+
+    def _solve(self, goal: float) -> Solution:
+        while True:
+            solution = solve(self._problem(), goal)
+            gone = tuple(name for name, size in solution.sizes.items() if size == 0)
+            if not gone or keeps_paths(self.program, gone, self._flow):
+                return solution
+            self._keep_one.append(gone)
+
+    def cut(self, sizes: Sizes) -> tuple[Pruned, Build]:
+        """Carry a choice out and compile it."""
+        pruned = carry_out(self.program, plan_of(self.program, self.scores, sizes))
+        return pruned, self.engine.build(pruned.program.graph, self.program.example)
+
+
+def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
+    """Repeat until the measured latency is within the budget and close to it, at most `ROUNDS` times.
+
+    Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
+    """
+    rounds: list[Round] = []
+    best: tuple[Round, Solution, Pruned, Build] | None = None
+    goal = MARGIN * budget
+    for _ in range(ROUNDS):
+        solution = fitter.solve(goal)
+        if rounds and solution.sizes == rounds[-1].sizes:
+            break
+        predicted = fitter.expect(solution.sizes)
+        pruned, build = fitter.cut(solution.sizes)
+        measured = measure(build)
+        rounds.append(Round(solution.sizes, goal, predicted, measured))
+        if measured.seconds <= budget and (best is None or solution.value > best[1].value):
+            best = rounds[-1], solution, pruned, build
+        if CLOSE * budget <= measured.seconds <= budget:
+            break
+        fitter.learn(solution.sizes, measured)
+    if best is None:
+        reached = min(rounds, key=lambda r: r.measured.seconds)
+        raise BudgetError(f"the budget of {budget * 1e3:.3f} ms was missed: the nearest plan takes {reached.measured}; allow more")
+    chosen, solution, pruned, build = best
+    return Fitted(pruned.plan, solution, chosen.predicted, chosen.measured, pruned, build, fitter.front(), fitter.calibration, tuple(rounds))

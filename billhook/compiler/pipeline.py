@@ -1,0 +1,177 @@
+"""compile: model, example inputs, target and budget in; a smaller trainable model and tuned kernels out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.nn import functional as F
+
+from billhook.codegen.host import host_target
+from billhook.ir.capture import capture
+from billhook.ir.errors import DataError, OptionError
+from billhook.ir.passes import run_passes
+from billhook.ir.plan import Plan
+from billhook.ir.target import Target
+from billhook.options import Budget
+from billhook.passes.batches import Loader, Loss
+from billhook.passes.candidate_sizes import candidate_sizes
+from billhook.passes.cut import cut_graph
+from billhook.passes.infer import infer_axes
+from billhook.passes.recover import Finetune, FinetuneConfig, recover
+from billhook.passes.saliency import Scores
+from billhook.passes.saliency_criteria import find_criterion
+from billhook.passes.saliency_gradients import collect_gradients
+
+from .budget import BudgetedLatency, as_budget
+from .compare import Contest, kernel_times
+from .engine import Engine
+from .fit import Fitted, Fitter, fit
+from .result import Result
+from .stages import Stages
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to compile, and how. Frozen: the same job on the same machine gives the same plan."""
+
+    model: nn.Module
+    example: tuple[tuple[Any, ...], Mapping[str, Any]]
+    target: Target
+    budget: Budget
+    data: Loader | None
+    evaluate: Callable[[nn.Module], float] | None
+    finetune: FinetuneConfig | Finetune | None
+    loss: Loss
+    criterion: str
+    score_batches: int
+    peers: Sequence[str]
+    database: Path
+
+
+class Compiler:
+    """One compilation: its engine, its program, and what the stages have found so far."""
+
+    def __init__(self, job: Job, engine: Engine, progress: Progress) -> None:
+        self.job, self.engine, self.progress = job, engine, progress
+        self.stages = Stages()
+        with self.stages.stage("capture and axes"):
+            traced = capture(job.model, job.example[0], job.example[1])
+            self.program, _ = run_passes(traced, [("infer_axes", infer_axes)])
+            self.candidates = candidate_sizes(self.program, job.target)
+        self.fitter: Fitter | None = None
+        self.contest: Contest | None = None
+
+    def run(self) -> Result:
+        """All stages. Raises BudgetError, DataError, MeasureError."""
+        with self.stages.stage("kernel costs"):
+            cost = self.engine.network_cost(self.program, self.candidates)
+            cost.prepare(self.progress)
+        with self.stages.stage("build dense"):
+            dense = self.engine.build(cut_graph(self.program, Plan({})), self.program.example)
+            contest = Contest(self.program, dense, self.job.peers, self.job.target.threads, self.progress)
+        with self.stages.stage("measure dense"):
+            comparison = contest.dense()
+            budget = self.job.budget.seconds(comparison.best_dense.seconds)
+        with self.stages.stage("saliency"):
+            scores = self.scores()
+        fitter = Fitter(self.engine, self.program, scores, cost, self.candidates)
+        fitter.learn({}, comparison.ours_dense)
+        with self.stages.stage("allocate, cut, build, measure"):
+            fitted = fit(fitter, budget, contest.of_build)
+        with self.stages.stage("recover"):
+            recover(fitted.pruned.model, self.job.model, self.job.data, self.job.finetune, self.job.loss, self.progress)
+        self.fitter, self.contest = fitter, contest
+        return self.finish(fitted, contest)
+
+    def scores(self) -> Scores:
+        """Scores of every axis by the job's criterion."""
+        criterion = find_criterion(self.job.criterion)
+        module = cut_graph(self.program, Plan({}))
+        if self.job.data is None:
+            return criterion(self.program, module)
+        gradients = collect_gradients(module, self.job.data, self.job.loss, self.job.score_batches, self.progress)
+        return criterion(self.program, module, gradients)
+
+    def finish(self, fitted: Fitted, contest: Contest) -> Result:
+        """Build with the recovered weights, check against torch, and measure everything against everything."""
+        with self.stages.stage("build result"):
+            fitted.pruned.model.eval()
+            build = self.engine.build(fitted.pruned.program.graph, self.program.example)
+        with self.stages.stage("measure result"):
+            comparison = contest.final(fitted.pruned, build)
+        budget = self.job.budget.seconds(comparison.best_dense.seconds)
+        return Result(
+            budget=self.job.budget,
+            latency=BudgetedLatency(budget, fitted.predicted, comparison.ours_pruned),
+            target=self.job.target,
+            program=self.program,
+            pruned=fitted.pruned,
+            fitted=fitted,
+            build=build,
+            comparison=comparison,
+            kernels=kernel_times(build, contest.inputs, self.engine),
+            quality=self._quality(fitted.pruned.model),
+            stages=self.stages,
+        )
+
+    def _quality(self, pruned: nn.Module) -> dict[str, float]:
+        if self.job.evaluate is None:
+            return {}
+        return {"dense": float(self.job.evaluate(self.job.model)), "pruned": float(self.job.evaluate(pruned))}
+
+
+def make_job(
+    model: nn.Module,
+    example_inputs: Any,
+    target: str | Target,
+    latency: Budget | float | str,
+    *,
+    data: Loader | None,
+    evaluate: Callable[[nn.Module], float] | None,
+    finetune: FinetuneConfig | Finetune | None,
+    loss: Loss | None,
+    criterion: str | None,
+    score_batches: int,
+    peers: Sequence[str],
+    database: Path,
+    threads: int,
+) -> Job:
+    """Check and complete the options. Raises OptionError, DataError."""
+    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    chosen = criterion or ("taylor" if data is not None else "l2")
+    if isinstance(finetune, FinetuneConfig) and data is None:
+        raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
+    return Job(
+        model=model,
+        example=(args, {}),  # pyright: ignore[reportUnknownArgumentType]
+        target=find_target(target, threads),
+        budget=as_budget(latency),
+        data=data,
+        evaluate=evaluate,
+        finetune=finetune,
+        loss=loss or F.cross_entropy,
+        criterion=chosen,
+        score_batches=score_batches,
+        peers=tuple(peers),
+        database=database,
+    )
+
+
+def find_target(target: str | Target, threads: int = 1) -> Target:
+    """A target by name: "llvm" or "cpu" is this machine. Raises OptionError."""
+    if isinstance(target, Target):
+        return target
+    if target in {"llvm", "cpu"}:
+        return host_target(threads)
+    raise OptionError(f"target {target!r} is not supported yet; use llvm, which is this machine's processor")
+
+
+def run_job(job: Job, progress: Progress) -> Result:
+    """Compile one job."""
+    with Engine(job.target, job.database, progress) as engine:
+        return Compiler(job, engine, progress).run()
+

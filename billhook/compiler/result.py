@@ -1,0 +1,84 @@
+"""What a compilation gives back: the model, the plan, the proof, the kernels, and how to save and show them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from billhook.codegen.bundle import BundleContent
+from billhook.codegen.bundle_vector import TestVector
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.ir.target import Target
+from billhook.options import Budget
+from billhook.passes.allocate import Front
+from billhook.passes.prune import Pruned
+
+from .budget import BudgetedLatency
+from .compare import Comparison, KernelTime
+from .engine import Build
+from .fit import Fitted
+from .stages import Stages
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compiled network.
+
+    model: trainable, fine-tuned; quality: what the user's evaluate function said of "dense" and "pruned".
+    """
+
+    budget: Budget
+    latency: BudgetedLatency
+    target: Target
+    program: Program
+    pruned: Pruned
+    fitted: Fitted
+    build: Build
+    comparison: Comparison
+    kernels: tuple[KernelTime, ...]
+    quality: dict[str, float]
+    stages: Stages
+
+    @property
+    def model(self) -> nn.Module:
+        return self.pruned.model
+
+    @property
+    def plan(self) -> Plan:
+        return self.pruned.plan
+
+    @property
+    def front(self) -> Front:
+        return self.fitted.front
+
+    @property
+    def met(self) -> bool:
+        """Whether the re-measured latency is within the budget."""
+        return self.latency.met
+
+    @property
+    def bundle(self) -> BundleContent:
+        """Everything that a bundle holds; `save` writes it."""
+        inputs = [v for v in pytree.tree_leaves(self.program.example) if isinstance(v, torch.Tensor)]
+        with torch.no_grad():
+            outputs = [v for v in pytree.tree_leaves(self._evaluated()) if isinstance(v, torch.Tensor)]
+        vector = TestVector(tuple(t.numpy() for t in inputs), tuple(t.numpy() for t in outputs), threads=self.target.threads)
+        return BundleContent(
+            artifact=self.build.artifact,
+            target=self.target,
+            program=self.program,
+            plan=self.plan,
+            network=self.model,
+            vector=vector,
+            budget=self.latency.budget,
+            predicted=self.latency.predicted,
+            measured=self.latency.measured,
+        )
+
+    def _evaluated(self) -> Any:
+        args, kwargs = self.program.example
+        return self.model.eval()(*args, **kwargs)
