@@ -1,6 +1,5 @@
 """An emulator of a kernel family: the physical law, times a ratio that is kriged from the measured kernels (regression kriging)."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -9,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from billhook.ir.latency import Latency
-from billhook.ir.workload import TensorType, Workload
+from billhook.ir.workload import Workload
 
 from .kriging import Interpolator, Points, interpolate
 from .law import Law, fit_law
+from .work import kernel_bytes
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 CountFlops: TypeAlias = Callable[[Workload], float]
@@ -36,14 +36,8 @@ def describe(widths: Sequence[tuple[int, ...]], workloads: Sequence[Workload], f
     """Describe kernels with these widths; `flops` counts the operations of a workload."""
     places = np.log2(np.maximum(np.array(widths, dtype=np.float64).reshape(len(widths), -1), 1.0))
     kinds = np.array([[t.block for t in (*w.inputs, w.output)] for w in workloads], dtype=np.intp)
-    work = np.array([[flops(w), sum(map(tensor_bytes, (*w.inputs, w.output)))] for w in workloads], dtype=np.float64)
+    work = np.array([[flops(w), kernel_bytes(w)] for w in workloads], dtype=np.float64)
     return Kernels(Points(places, kinds), work)
-
-
-def tensor_bytes(tensor: TensorType) -> int:
-    """Bytes that a tensor occupies, padding lanes included."""
-    bits = re.search(r"\d+", tensor.dtype)
-    return tensor.elements * (max(int(bits.group()) // 8, 1) if bits else 1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

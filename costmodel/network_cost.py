@@ -156,8 +156,7 @@ class NetworkCost:
         constant = self.overhead.constant.seconds
         for kernel, surface in zip(self.kernels, self._surface_of, strict=True):
             widths = _coordinate_widths(kernel, grids)
-            runs = np.array([surface.workload(w) is not None for w in product(*widths)]).reshape([len(w) for w in widths])
-            seconds = surface.table(widths, pad_up=pad_up) + self.overhead.dispatch.seconds * runs
+            seconds = surface.table(widths, pad_up=pad_up) + self.overhead.dispatch.seconds * surface.runs(widths)
             if seconds.size == 1:
                 constant += seconds.item()
             else:

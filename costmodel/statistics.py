@@ -102,7 +102,7 @@ def ratio(numerator: Timing, denominator: Timing) -> Ratio:
 
 
 def interleave(
-    contenders: Mapping[str, Callable[[], None]],
+    contenders: Mapping[str, Callable[[], object]],
     rounds: Rounds = Rounds(),
     clock: Callable[[], float] = perf_counter,
     progress: Callable[[str, int, int], None] | None = None,
@@ -126,7 +126,7 @@ def interleave(
     return {name: timing(t, rounds.statistic, rounds.gate) for name, t in taken.items()}
 
 
-def _warm_up(call: Callable[[], None], rounds: Rounds, clock: Callable[[], float]) -> int:
+def _warm_up(call: Callable[[], object], rounds: Rounds, clock: Callable[[], float]) -> int:
     """Run until warm; returns how many calls fill a slice."""
     best = math.inf
     for _ in range(rounds.warmup):
@@ -136,7 +136,7 @@ def _warm_up(call: Callable[[], None], rounds: Rounds, clock: Callable[[], float
     return max(1, math.ceil(rounds.slice / best)) if best > 0 else 1000
 
 
-def _one_slice(call: Callable[[], None], calls: int, settle: int, clock: Callable[[], float]) -> float:
+def _one_slice(call: Callable[[], object], calls: int, settle: int, clock: Callable[[], float]) -> float:
     """Seconds of one call, as the mean over a slice."""
     for _ in range(settle):
         call()

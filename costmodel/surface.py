@@ -56,6 +56,7 @@ class Surface:
         self._flops = flops
         self._workloads: dict[Widths, Workload | None] = {}
         self._anchors: dict[int, tuple[Widths, ...]] = {}
+        self._grids: dict[tuple[Widths, ...], _Grid] = {}
         self._samples: dict[Widths, Sample] = {}
         self._prepared = False
         self._emulator: Emulator | None = None
@@ -131,24 +132,30 @@ class Surface:
         sample = self._samples.get(widths)
         if sample is not None and sample.latency is not None:
             return sample.latency
-        seconds, low, high = (float(bound[0]) for bound in self._bounds([widths]))
-        sample = self._sample(widths)
-        if sample is not None and sample.latency is None:
-            raise MeasureError(f"kernel {sample.workload} has no latency: {sample.failure}")
+        seconds, low, high = (float(bound[0]) for bound in self._bounds(self._lay_out([widths])))
+        if math.isinf(seconds):
+            failed = self._samples.get(widths) or self._samples[self.rounded(widths)]
+            raise MeasureError(f"kernel {failed.workload} has no latency: {failed.failure}")
         return Latency(seconds, low, high, "predicted")
+
+    def runs(self, grids: Sequence[Sequence[int]]) -> npt.NDArray[np.bool_]:
+        """Where over a grid of widths there is a kernel [len(grids[0]), ...]."""
+        return (self._grid(grids).slots >= 0).reshape([len(g) for g in grids])
 
     def table(self, grids: Sequence[Sequence[int]], *, pad_up: bool = False) -> Floats:
         """Seconds [len(grids[0]), ...] over a grid of widths; infinite where the kernel cannot be made, 0 where it vanishes.
 
         pad_up: take the latency of a larger kernel within the next step where that is certainly faster (see `paddings`);
         only for builds that do run the larger kernel there.
+
+        Raises:
+            MeasureError: no kernel of the family could be built or timed.
         """
-        points = list(product(*grids))
-        seconds, _, _ = self._bounds(points)
+        grid = self._grid(grids)
+        seconds, _, _ = self._bounds(grid)
         if pad_up:
-            place = {w: i for i, w in enumerate(points)}
             for padding in self.paddings(grids):
-                seconds[place[padding.widths]] -= padding.saving
+                seconds[grid.index[padding.widths]] -= padding.saving
         return seconds.reshape([len(g) for g in grids])
 
     def paddings(self, grids: Sequence[Sequence[int]]) -> tuple[Padding, ...]:
@@ -156,7 +163,7 @@ class Surface:
         points = [w for w in product(*grids) if self.workload(w) is not None]
         larger = {w: self._larger(w) for w in points}
         everything = list(dict.fromkeys([*points, *(x for near in larger.values() for x in near)]))
-        bounds = {w: b for w, *b in zip(everything, *self._bounds(everything), strict=True)}
+        bounds = {w: b for w, *b in zip(everything, *self._bounds(self._lay_out(everything)), strict=True)}
         found: list[Padding] = []
         for widths in points:
             to = min(larger[widths], key=lambda w: bounds[w][0], default=widths)
@@ -172,29 +179,34 @@ class Surface:
 
     # ---------------------------------------------------------------- the numbers
 
-    def _sample(self, widths: Widths) -> Sample | None:
-        """The sample of the kernel or, failing that, of the one that it is rounded up to."""
-        return self._samples.get(widths) or self._samples.get(self.rounded(widths))
+    def _grid(self, grids: Sequence[Sequence[int]]) -> "_Grid":
+        key = tuple(map(tuple, grids))
+        if key not in self._grids:
+            self._grids[key] = self._lay_out(list(product(*key)))
+        return self._grids[key]
 
-    def _bounds(self, points: Sequence[Widths]) -> tuple[Floats, Floats, Floats]:
+    def _lay_out(self, points: Sequence[Widths]) -> "_Grid":
+        distinct: dict[Widths, int] = {}
+        slots = [-1 if self.workload(w) is None else distinct.setdefault(self.rounded(w), len(distinct)) for w in points]
+        kernels = self._describe(list(distinct)) if distinct else None
+        return _Grid({w: i for i, w in enumerate(points)}, np.array(slots, dtype=np.intp), distinct, kernels)
+
+    def _bounds(self, grid: "_Grid") -> tuple[Floats, Floats, Floats]:
         """Seconds [n], low and high: 0 where the kernel vanishes, as measured where it was, infinite where it failed."""
         if not self._prepared:
             self.prepare()
-        rows = np.zeros((3, len(points)))
-        unknown: dict[Widths, list[int]] = {}
-        for i, widths in enumerate(points):
-            sample = self._sample(widths)
-            if self.workload(widths) is None:
-                continue
-            if sample is None:
-                unknown.setdefault(self.rounded(widths), []).append(i)
-            else:
-                latency = sample.latency
-                rows[:, i] = (latency.seconds, latency.low, latency.high) if latency else math.inf
-        if unknown:
-            predicted = np.stack(self._fitted().predict(self._describe(list(unknown))))
-            for column, places in zip(predicted.T, unknown.values(), strict=True):
-                rows[:, places] = column[:, None]
+        rows = np.zeros((3, len(grid.slots)))
+        if grid.kernels is None:
+            return rows[0], rows[1], rows[2]
+        distinct = np.stack(self._fitted().predict(grid.kernels))
+        for widths, sample in self._samples.items():
+            if widths in grid.distinct:
+                distinct[:, grid.distinct[widths]] = _bounds_of(sample)
+        present = grid.slots >= 0
+        rows[:, present] = distinct[:, grid.slots[present]]
+        for widths, sample in self._samples.items():
+            if widths in grid.index:
+                rows[:, grid.index[widths]] = _bounds_of(sample)
         return rows[0], rows[1], rows[2]
 
     def _fitted(self) -> Emulator:
@@ -214,6 +226,21 @@ class Surface:
         if workload is None:
             raise OptionError(f"the family over {self.family.coordinates} has a kernel at smaller widths, but none at {widths}")
         return workload
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """Points with their places, and for each the slot of the distinct kernel that it rounds up to, -1 where there is none."""
+
+    index: Mapping[Widths, int]
+    slots: npt.NDArray[np.intp]
+    distinct: Mapping[Widths, int]
+    kernels: Kernels | None
+
+
+def _bounds_of(sample: Sample) -> tuple[float, float, float]:
+    latency = sample.latency
+    return (latency.seconds, latency.low, latency.high) if latency else (math.inf, math.inf, math.inf)
 
 
 def _thinned(widths: Iterable[int], most: int = 24) -> list[int]:

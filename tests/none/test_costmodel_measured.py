@@ -1,5 +1,6 @@
 """Measured costs: nothing is measured twice, nothing is lost, failures are remembered."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,45 @@ def test_an_interrupted_run_keeps_its_samples_and_goes_on(tmp_path: Path) -> Non
         costs.cost_many(WORKLOADS, lambda stage, done, total: seen.append((stage, done, total)), "kernels")
     assert measure.asked == WORKLOADS[:4]
     assert seen == [("kernels", done, 4) for done in (2, 3, 4)]
+
+
+def test_several_kernels_are_measured_at_once_and_stored_from_one_thread(tmp_path: Path) -> None:
+    together = threading.Barrier(2, timeout=30)
+
+    def measure(workload: Workload, /) -> tuple[Latency, str]:
+        together.wait()  # passes only when two measure at the same time
+        if workload == WORKLOADS[3]:
+            raise MeasureError("no template covers it")
+        return CountingMeasure()(workload)
+
+    with open_store(tmp_path / "s.db") as store:
+        samples = MeasuredCosts(store, measure, HERE, 2).cost_many(WORKLOADS)
+        assert [s.workload for s in samples] == WORKLOADS[:4]
+        assert [bool(s.failure) for s in samples] == [False, False, False, True]
+        assert len(store) == 4
+
+
+def test_an_interrupt_among_several_workers_keeps_what_was_done(tmp_path: Path) -> None:
+    measured: list[Workload] = []
+
+    def measure(workload: Workload, /) -> tuple[Latency, str]:
+        measured.append(workload)
+        return CountingMeasure()(workload)
+
+    def interrupt(_stage: str, done: int, _total: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    many = [conv(8 * i, 32) for i in range(1, 40)]
+    with open_store(tmp_path / "s.db") as store:
+        with pytest.raises(KeyboardInterrupt):
+            MeasuredCosts(store, measure, HERE, 2).cost_many(many, interrupt)
+        assert len(store) == 3
+    before = len(measured)
+    with open_store(tmp_path / "s.db") as store:
+        MeasuredCosts(store, measure, HERE, 2).cost_many(many)
+        assert len(store) == 39
+    assert len(measured) == before + 36
 
 
 def test_a_failure_is_kept_with_its_reason_and_not_repeated(tmp_path: Path) -> None:
