@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from .errors import CaptureError, DataError
@@ -87,10 +88,22 @@ def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.
         result = torch.func.functional_call(model, names_to_state, call_args, call_kwargs)
         return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
 
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), _ReadsValues():
         warnings.simplefilter("ignore")
         traced = make_fx(run, tracing_mode="real", pre_dispatch=True)(state, [flat[i] for i in tensors])
     return _lift_state(traced, list(state.items()))
+
+
+class _ReadsValues(TorchFunctionMode):
+    """Python numbers taken from tensors are those of this run: a branch or a size that depends on them is decided by it."""
+
+    READS = frozenset({torch.Tensor.item, torch.Tensor.tolist, *(getattr(torch.Tensor, f"__{n}__") for n in ("bool", "int", "float", "index"))})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self.READS:
+            with disable_proxy_modes_tracing():
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 def _lift_state(traced: fx.GraphModule, state: list[tuple[str, torch.Tensor]]) -> fx.GraphModule:
@@ -129,9 +142,11 @@ def _double_batch(args: Args, kwargs: dict[str, Any]) -> tuple[Args, dict[str, A
 
 
 def _check_weights(model: torch.nn.Module) -> None:
-    for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{name} holds NaN or infinite values; repair or reload the weights before compiling")
+    """Parameters must be finite; buffers may hold infinities (masks do), but no NaN."""
+    bad = [name for name, tensor in model.named_parameters() if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())]
+    bad += [name for name, tensor in model.named_buffers() if tensor.is_floating_point() and bool(torch.isnan(tensor).any())]
+    if bad:
+        raise DataError(f"{bad[0]} holds NaN or infinite values; repair or reload the weights before compiling")
 
 
 def _check_example(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> None:

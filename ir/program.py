@@ -38,13 +38,15 @@ class Read:
     """A node sums or takes a statistic over a dimension of one argument: where a mask has to act.
 
     position: index into the node's tensor arguments (flattened, in order); statistic: False for plain sums, where
-    zeroed indices vanish; True where the reference has to compute over the kept indices only.
+    zeroed indices vanish; True where the reference has to compute over the kept indices only. part: the part of the
+    dimension that is read (the members of a group, not the groups), or None for all of it.
     """
 
     node: str
     position: int
     dim: int
     statistic: bool = False
+    part: Dim | None = None
 
 
 @dataclass(frozen=True)

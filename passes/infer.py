@@ -13,9 +13,9 @@ from torch import fx
 
 from ..ir.axis import Axis, Member, Reason
 from ..ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
-from ..ir.program import Edit, Program, SizeOf, state_of
+from ..ir.program import Edit, Program, Read, SizeOf, state_of
 from .rules import Context, find_rule
-from .rules.context import PendingEdit, Result, TermSize
+from .rules.context import PendingEdit, PendingRead, Result, TermSize
 from .rules.contraction import unsolved
 from .unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 from .vanish import freeze_vanished
@@ -103,7 +103,7 @@ class _Finish:
         self._name_axes()
         types = {node.name: tuple(self.dim(t) for t in terms) for node, terms in self.ctx.terms.items() if isinstance(terms, tuple)}
         edits = {name: self._edit(pending) for name, pending in self.ctx.edits.items() if self._applies(pending)}
-        return replace(self.base, types=types, axes=self._axes(), edits=edits, reads=tuple(self.ctx.reads))
+        return replace(self.base, types=types, axes=self._axes(), edits=edits, reads=tuple(map(self._read, self.ctx.reads)))
 
     def _name_axes(self) -> None:
         """An axis is called after the first tensor that makes it, else after the first that has it; other names are aliases."""
@@ -157,6 +157,9 @@ class _Finish:
         if pending.when is None:
             return True
         return any(leaf.name not in (None, BATCH) for term in pending.when for leaf in leaves(self.dim(term)))
+
+    def _read(self, pending: PendingRead) -> Read:
+        return pending.read if pending.part is None else replace(pending.read, part=self.dim(pending.part))
 
     def _edit(self, pending: PendingEdit) -> Edit:
         edit = pending.edit

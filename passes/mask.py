@@ -52,7 +52,7 @@ class _Masker:
         if node.op in {"placeholder", "get_attr", "output"}:
             return self.new.node_copy(node, lambda n: self.mapping[n])
         args = tensor_args(node)
-        active = [r for r in self.reads.get(node.name, ()) if touches(self._dims(args[r.position])[r.dim], self.masks)]
+        active = [r for r in self.reads.get(node.name, ()) if touches(r.part or self._dims(args[r.position])[r.dim], self.masks)]
         if any(r.statistic for r in active):
             return self._over_kept(node, kept)
         mapping = dict(self.mapping)

@@ -1,6 +1,7 @@
 """The two materialisations of a cut network: a trainable graph, and the user's own module class."""
 
 import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,6 +28,11 @@ class TrainableGraph(fx.GraphModule):
         self.training = False
         for module in self.modules():
             module.training = False
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TrainableGraph":
+        with warnings.catch_warnings():  # torch copies its own tree specifications by a constructor that it has deprecated
+            warnings.simplefilter("ignore", FutureWarning)
+            return super().__deepcopy__(memo)  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
     def train(self, mode: bool = True) -> "TrainableGraph":
         """Switch dropout and batch normalisation; returns self, as torch's own modules do."""

@@ -26,13 +26,13 @@ def relative_error(left: list[torch.Tensor], right: list[torch.Tensor]) -> float
     """Largest difference over all tensors, relative to the largest finite magnitude on the right; infinite where shapes
     differ, or where one side is not a number.
     """
-    scale = max((float(r.abs().nan_to_num(0.0, 0.0, 0.0).max()) for r in right if r.numel() and r.is_floating_point()), default=1.0) or 1.0
+    scale = max((float(r.detach().abs().nan_to_num(0.0, 0.0, 0.0).max()) for r in right if r.numel() and r.is_floating_point()), default=1.0) or 1.0
     worst = 0.0
     for a, b in zip(left, right, strict=True):
         if a.shape != b.shape:
             return float("inf")
         if a.numel():
-            difference = torch.where(a == b, 0.0, (a.double() - b.double()).abs())  # equal infinities agree
+            difference = torch.where(a == b, 0.0, (a.detach().double() - b.detach().double()).abs())  # equal infinities agree
             worst = max(worst, float(difference.nan_to_num(float("inf")).max()) / scale)
     return worst
 

@@ -1,6 +1,5 @@
 """Prune: a plan carried out, in the user's own module class where that proves equal, else as a trainable graph."""
 
-import copy
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -41,7 +40,8 @@ def carry_out(program: Program, plan: Plan) -> Pruned:
     if module is not None:
         graph = _share(graph, module)
         return Pruned(module, "module", plan, replace(small, graph=graph, model=module))
-    return Pruned(graph, "graph", plan, replace(small, model=graph), why)
+    graph = _apart(graph, program)
+    return Pruned(graph, "graph", plan, replace(small, graph=graph, model=graph), why)
 
 
 def _own_class(program: Program, plan: Plan, graph: TrainableGraph) -> tuple[torch.nn.Module | None, str]:
@@ -102,6 +102,8 @@ def _share(graph: TrainableGraph, module: torch.nn.Module) -> TrainableGraph:
     return TrainableGraph(state, graph.graph)
 
 
-def independent(graph: TrainableGraph) -> TrainableGraph:
-    """A deep copy that shares no tensor with its origin."""
-    return copy.deepcopy(graph)
+def _apart(graph: TrainableGraph, program: Program) -> TrainableGraph:
+    """The graph with copies of the tensors that it shares with the dense program; tied tensors stay tied."""
+    dense = {id(tensor): _copy_if_shared(tensor, tensor) for tensor in program.state().values()}
+    state = {str(n.target): state_of(graph, str(n.target)) for n in graph.graph.nodes if n.op == "get_attr"}
+    return TrainableGraph({name: dense.get(id(tensor), tensor) for name, tensor in state.items()}, graph.graph)

@@ -31,7 +31,7 @@ def _declared(ctx: Context) -> dict[str, set[int]]:
     """Atoms that are read or dropped, by node."""
     nodes = {node.name: node for node in ctx.terms}
     found: dict[str, set[int]] = {name: _ids(terms) for name, terms in ctx.dropped.items()}
-    for read in ctx.reads:
+    for read in (pending.read for pending in ctx.reads):
         value = tensor_args(nodes[read.node])[read.position]
         found.setdefault(read.node, set()).update(_ids([ctx.dims(value)[read.dim]]))
     return found

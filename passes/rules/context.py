@@ -29,6 +29,14 @@ class PendingEdit:
     when: Terms | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class PendingRead:
+    """A `Read` of the whole dimension, or of a part that is still a term."""
+
+    read: Read
+    part: Term | None = None
+
+
 @final
 class Context:
     """State of one inference: terms per node, edits, reads and member roles."""
@@ -36,7 +44,7 @@ class Context:
     def __init__(self) -> None:
         self.terms: dict[fx.Node, Result] = {}
         self.edits: dict[str, PendingEdit] = {}
-        self.reads: list[Read] = []
+        self.reads: list[PendingRead] = []
         self.roles: dict[tuple[str, int], Role] = {}
         self.dropped: dict[str, list[Term]] = {}
 
@@ -88,18 +96,18 @@ class Context:
         for term in terms:
             freeze(term, reason)
 
-    def read(self, node: fx.Node, value: fx.Node, dim: int, *, statistic: bool = False) -> None:
+    def read(self, node: fx.Node, value: fx.Node, dim: int, *, statistic: bool = False, part: Term | None = None) -> None:
         """The node sums (or takes a statistic) over dimension `dim` of its argument `value`.
 
         A sum over nothing is zero (or the operator's bias); a statistic needs at least one index. An axis of an argument
-        that the result lacks must be read or dropped, or it is frozen.
+        that the result lacks must be read or dropped, or it is frozen. part: what is read, if not the whole dimension.
         """
         term = self.dims(value)[dim]
         if term.size > 1:
-            self.reads.append(Read(node.name, tensor_args(node).index(value), dim % len(self.dims(value)), statistic))
+            self.reads.append(PendingRead(Read(node.name, tensor_args(node).index(value), dim % len(self.dims(value)), statistic), part))
             if statistic:
-                mark(term, "mixing")
-                mark(term, "nonempty")
+                mark(part or term, "mixing")
+                mark(part or term, "nonempty")
 
     def drop(self, node: fx.Node, *terms: Term) -> None:
         """The node leaves these dimensions of its arguments out without looking at them, as a slice does."""

@@ -63,7 +63,9 @@ def group_norm(ctx: Context, node: fx.Node) -> Result:
         if value is not None:
             ctx.equate(node, x[1], ctx.dims(value)[0])
             ctx.role(value, 0, "scale")
-    for dim in range(1 if member.size > 1 else 2, len(x)):
+    if member.size > 1:
+        ctx.read(node, a["input"], 1, statistic=True, part=member)
+    for dim in range(2, len(x)):
         ctx.read(node, a["input"], dim, statistic=True)
     ctx.keep_nonempty(x[1])
     ctx.edit(node, {"num_groups": TermSize(group)})

@@ -32,6 +32,11 @@ def register_rule(op: Any, function: Rule) -> None:
     _RULES[op_name(op)] = function
 
 
+def forget_rule(op: Any) -> None:
+    """Undo `register_rule`: the operator is refused again. Raises KeyError if it has no rule."""
+    del _RULES[op_name(op)]
+
+
 def find_rule(op: Any) -> Rule | None:
     """The rule of an operator; an in-place form falls back on its functional form."""
     name = op_name(op)

@@ -181,6 +181,18 @@ class Permuted(nn.Module):
         return self.d(self.c(self.b(x).roll(1, 1)))
 
 
+@structure((2, 5), prunable="b.out:6", how="flip")
+@structure((2, 5), prunable="b.out:6", how="roll")
+class Reordered(nn.Module):
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.a, self.b, self.c, self.how = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 2), how
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x).relu()
+        return self.c(F.silu(self.b(x.flip(1) if self.how == "flip" else x.roll(1, 1))))
+
+
 @structure((2, 5), prunable="a.out:2 u.out:3")
 class Cropped(nn.Module):
     """More than a concatenation: segments shared between two concatenations at different places."""
