@@ -1,9 +1,11 @@
-"""The compile API: trace, prune, mask (compile and load in their own files)."""
+"""The compile API: trace, prune, mask, compile, load."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
@@ -12,6 +14,14 @@ from billhook.ir.program import Program
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
+from billhook.passes.recover import Finetune, FinetuneConfig
+
+if TYPE_CHECKING:
+    from billhook.compiler.result import Result
+
+
+def silent(_stage: str, _done: int, _total: int, /) -> None:
+    """The progress callback that shows nothing."""
 
 
 def trace(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Program:
@@ -32,3 +42,64 @@ def prune(program: Program, kept: Mapping[str, Sequence[int]] | Plan) -> Pruned:
 def mask(program: Program, kept: Mapping[str, Sequence[int]] | Plan) -> torch.nn.Module:
     """The dense network with the other indices silenced: the reference that the cut must equal. Raises AxisError."""
     return mask_graph(program, make_plan(program, kept.kept if isinstance(kept, Plan) else kept))
+
+
+def compile(  # noqa: A001
+    model: nn.Module,
+    example_inputs: Any,
+    *,
+    target: str | Target = "llvm",
+    latency: Budget | float | str = 0.5,
+    data: Loader | None = None,
+    evaluate: Callable[[nn.Module], float] | None = None,
+    finetune: FinetuneConfig | Finetune | None = None,
+    loss: Loss | None = None,
+    criterion: str | None = None,
+    score_batches: int = 16,
+    peers: Sequence[str] = ("torch eager",),
+    threads: int = 1,
+    database: Path | None = None,
+    progress: Callable[[str, int, int], None] = silent,
+) -> "Result":
+    """Cut a trained network to a measured latency budget and compile it.
+
+    example_inputs: a tensor or a tuple; their shapes are those of the compiled network. latency: 0.5 or "50%" of the best
+    dense latency (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data,
+    weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
+    trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
+    the report. score_batches: how many batches the scores are averaged over. database: where measurements are kept.
+
+    Raises CaptureError, DataError, OptionError, MeasureError, and BudgetError stating the smallest reachable latency.
+    """
+    from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
+
+    job = make_job(
+        model,
+        example_inputs,
+        target,
+        latency,
+        data=data,
+        evaluate=evaluate,
+        finetune=finetune,
+        loss=loss,
+        criterion=criterion,
+        score_batches=score_batches,
+        peers=peers,
+        database=database or default_database({}),
+        threads=threads,
+    )
+    return run_job(job, progress)
+
+
+def load(folder: str | Path, model_factory: Callable[[], nn.Module]) -> nn.Module:
+    """The pruned network that `Result.save` wrote, rebuilt from a fresh model: bit-equal, trainable, without pickle.
+
+    Raises PlanError where the files are damaged or the model is another one.
+    """
+    saved = load_plan(Path(folder))
+    args, kwargs = saved.example()
+    program = trace(model_factory(), args, kwargs)
+    pruned = carry_out(program, saved.plan(program))
+    module = pruned.model if saved.form == "module" else pruned.program.graph
+    load_weights(Path(folder), module)
+    return module.eval()

@@ -82,7 +82,8 @@ class Engine:
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""
         model = WidthModel(program, self.lower(cut_graph(program, Plan({})), program.example))
-        kernels = kernels_of(model, self.target, {BATCH: batch_size(program)})
+        removable = [name for name, sizes in candidates.items() if 0 in sizes]
+        kernels = kernels_of(model, self.target, {BATCH: batch_size(program)}, removable)
         return NetworkCost(kernels, candidates, self.costs, kernel_flops, Overhead(DISPATCH))
 
     def build(self, graph: fx.GraphModule, example: Example) -> Build:

@@ -19,6 +19,7 @@ from billhook.passes.batches import Loader, Loss
 from billhook.passes.candidate_sizes import candidate_sizes
 from billhook.passes.cut import cut_graph
 from billhook.passes.infer import infer_axes
+from billhook.passes.oracle import cut_error
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Scores
 from billhook.passes.saliency_criteria import find_criterion
@@ -55,9 +56,9 @@ class Job:
 class Compiler:
     """One compilation: its engine, its program, and what the stages have found so far."""
 
-    def __init__(self, job: Job, engine: Engine, progress: Progress) -> None:
+    def __init__(self, job: Job, engine: Engine, progress: Progress, stages: Stages | None = None) -> None:
         self.job, self.engine, self.progress = job, engine, progress
-        self.stages = Stages()
+        self.stages = stages or Stages()
         with self.stages.stage("capture and axes"):
             traced = capture(job.model, job.example[0], job.example[1])
             self.program, _ = run_passes(traced, [("infer_axes", infer_axes)])
@@ -114,6 +115,7 @@ class Compiler:
             build=build,
             comparison=comparison,
             kernels=kernel_times(build, contest.inputs, self.engine),
+            oracle_error=cut_error(self.program, fitted.plan, double=False),
             quality=self._quality(fitted.pruned.model),
             stages=self.stages,
         )

@@ -8,19 +8,24 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
-from billhook.codegen.bundle import BundleContent
+from billhook.codegen.bundle import BundleContent, fill_bundle
+from billhook.codegen.bundle_manifest import MANIFEST
 from billhook.codegen.bundle_vector import TestVector
+from billhook.ir.atomic import atomic_folder
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.target import Target
 from billhook.options import Budget
 from billhook.passes.allocate import Front
 from billhook.passes.prune import Pruned
+from billhook.report import render
+from billhook.report.record import Record, write_record
 
 from .budget import BudgetedLatency
 from .compare import Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
+from .record import make_record
 from .stages import Stages
 
 
@@ -28,7 +33,7 @@ from .stages import Stages
 class Result:
     """A compiled network.
 
-    model: trainable, fine-tuned; quality: what the user's evaluate function said of "dense" and "pruned".
+    model: trainable, fine-tuned; oracle_error: of the cut against the masked network on the example; quality: what the user's evaluate function said of "dense" and "pruned".
     """
 
     budget: Budget
@@ -41,6 +46,7 @@ class Result:
     comparison: Comparison
     kernels: tuple[KernelTime, ...]
     quality: dict[str, float]
+    oracle_error: float
     stages: Stages
 
     @property
@@ -82,3 +88,22 @@ class Result:
     def _evaluated(self) -> Any:
         args, kwargs = self.program.example
         return self.model.eval()(*args, **kwargs)
+
+    def record(self, title: str = "Billhook", **more: Any) -> Record:
+        """Everything that the report shows, as one versioned value; `more` adds or overrides fields."""
+        return make_record(self, title, **more)
+
+    def report(self, path: str | Path, title: str = "Billhook") -> None:
+        """Write the report: one HTML file that needs no network."""
+        render(self.record(title), Path(path))
+
+    def save(self, folder: str | Path, record: Record | None = None) -> None:
+        """Write the bundle (library, parameters, plan, test vector, runner) with record.json and report.html, whole or not at all.
+
+        record: what to write instead of `self.record()`. Raises OutputError where the folder cannot be written.
+        """
+        shown = record or self.record()
+        with atomic_folder(Path(folder), seal=MANIFEST) as stage:
+            fill_bundle(stage, self.bundle)
+            write_record(shown, stage / "record.json")
+            render(shown, stage / "report.html")

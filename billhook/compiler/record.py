@@ -1,0 +1,142 @@
+"""From a result to its record: everything that the report shows."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from billhook.costmodel.machine import this_machine
+from billhook.costmodel.statistics import Timing
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.passes.allocate import Front, Solution
+from billhook.report.record import AxisRow, Check, FrontPoint, KernelRow, Record, Stage
+
+from .compare import OURS
+from .stages import peak_memory
+
+if TYPE_CHECKING:
+    from .result import Result
+
+PACKAGES = ("billhook", "torch", "apache-tvm", "apache-tvm-ffi", "onnxruntime", "openvino", "numpy", "scipy")
+MOST_POINTS = 400  # of the front, in the record
+EQUAL = 1e-4  # relative error to which the compiled network equals torch
+
+
+def make_record(result: "Result", title: str, **more: Any) -> Record:
+    """The record of a compilation; `more` overrides or adds fields (accuracies, seeds, notes, ...)."""
+    machine = this_machine(PACKAGES)
+    latency, comparison, solution = result.latency, result.comparison, result.fitted.solution
+    dense = sum(p.numel() for p in result.program.model.parameters()) if result.program.model is not None else 0
+    fields: dict[str, Any] = {
+        "title": title,
+        "model": result.program.model.__class__.__qualname__ if result.program.model is not None else "",
+        "target": str(result.target),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "ours": OURS,
+        "budget_s": latency.budget,
+        "budget_text": f"{result.budget} of the best dense latency" if result.budget.unit == "share" else str(result.budget),
+        "measured_s": latency.measured.seconds,
+        "measured_interval_s": (latency.measured.low, latency.measured.high),
+        "predicted_s": latency.predicted.seconds,
+        "predicted_interval_s": (latency.predicted.low, latency.predicted.high),
+        **_runtimes("dense", comparison.dense),
+        **_runtimes("pruned", comparison.pruned),
+        "allocation_gap": solution.gap,
+        "certificate": certificate(solution),
+        "front": front_points(result.front, solution),
+        "axes": axis_rows(result.program, result.plan),
+        "kernels": kernel_rows(result),
+        "parameters": {"dense": dense, "pruned": sum(p.numel() for p in result.model.parameters())},
+        "checks": checks(result),
+        "stages": tuple(Stage(name=n, seconds=s) for n, s in result.stages.seconds.items()),
+        "notes": notes(result),
+        "seconds_total": result.stages.total,
+        "peak_rss_bytes": peak_memory(),
+        "versions": dict(machine.versions),
+        "environment": environment(result),
+    }
+    return Record(**{**fields, **more})
+
+
+def certificate(solution: Solution) -> str:
+    """The proof in one sentence."""
+    return f"retained {solution.value:.6g}, no plan within {solution.budget * 1e3:.4f} ms retains more than {solution.bound:.6g}: gap {solution.gap:.4%}"
+
+
+def front_points(front: Front, chosen: Solution) -> tuple[FrontPoint, ...]:
+    """The front thinned to what a chart can show; importance as a share of the dense network's."""
+    points = front.points
+    whole = max((p.value for p in points), default=1.0) or 1.0
+    step = max(1, len(points) // MOST_POINTS)
+    shown = [FrontPoint(latency_s=p.seconds, retained=p.value / whole) for p in points[::step]]
+    shown.append(FrontPoint(latency_s=chosen.seconds, retained=chosen.value / whole, chosen=True))
+    return tuple(sorted(shown, key=lambda p: p.latency_s))
+
+
+def axis_rows(program: Program, plan: Plan) -> tuple[AxisRow, ...]:
+    """Every axis before and after."""
+    sizes = plan.sizes()
+    return tuple(
+        AxisRow(
+            name=axis.name,
+            size=axis.size,
+            kept=sizes.get(axis.name, axis.size),
+            prunable=axis.prunable,
+            frozen_because=str(axis.frozen_because[0]) if axis.frozen_because else "",
+        )
+        for axis in program.axes
+    )
+
+
+def kernel_rows(result: "Result") -> tuple[KernelRow, ...]:
+    """Every kernel of the build, predicted (timed alone, cold weights) against measured (inside the network)."""
+    return tuple(
+        KernelRow(
+            name=k.name,
+            predicted_s=k.predicted.seconds,
+            measured_s=k.measured.seconds,
+            gflops=k.flops / k.measured.seconds / 1e9 if k.measured.seconds > 0 else None,
+            workload=k.workload,
+        )
+        for k in result.kernels
+    )
+
+
+def checks(result: "Result") -> tuple[Check, ...]:
+    """What was verified on the way."""
+    error, latency = result.build.error, result.latency
+    off = latency.predicted.seconds / latency.measured.seconds - 1
+    return (
+        Check(name="compiled network equals torch", passed=error <= EQUAL, detail=f"relative error {error:.1e}, at most {EQUAL:g}"),
+        Check(name="cut network equals the masked one", passed=result.oracle_error <= EQUAL, detail=f"relative error {result.oracle_error:.1e}"),
+        Check(name="prediction", passed=abs(off) <= 0.05, detail=f"predicted {off:+.1%} of measured, at most 5%"),
+        Check(name="allocation is optimal", passed=result.fitted.solution.gap <= 1e-3, detail=certificate(result.fitted.solution)),
+    )
+
+
+def notes(result: "Result") -> tuple[str, ...]:
+    """What a reader should know about the numbers."""
+    found = [f"round {i + 1}: predicted {r.predicted}, measured {r.measured}" for i, r in enumerate(result.fitted.rounds)]
+    found += [f"{name} took no part: {why}" for name, why in result.comparison.absent.items()]
+    found += [f"{side} {name}: too noisy for a verdict" for side, timings in _sides(result) for name, t in timings.items() if t.verdict != "ok"]
+    if result.pruned.why_graph:
+        found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
+    return (*found, f"calibration: {result.fitted.calibration}")
+
+
+def environment(result: "Result") -> dict[str, str]:
+    """The machine, as text."""
+    machine = this_machine()
+    facts = {"cpu": machine.cpu, "cores": str(machine.cores), "threads": str(result.target.threads), "system": machine.system}
+    return facts | {"load": f"{machine.load:.1f}" if machine.load is not None else "unknown", "governor": machine.governor or "unknown"}
+
+
+def _sides(result: "Result") -> tuple[tuple[str, Mapping[str, Timing]], ...]:
+    return ("dense", result.comparison.dense), ("pruned", result.comparison.pruned)
+
+
+def _runtimes(side: str, timings: Mapping[str, Timing]) -> dict[str, Any]:
+    return {
+        f"{side}_s": {name: t.latency.seconds for name, t in timings.items()},
+        f"{side}_interval_s": {name: (t.latency.low, t.latency.high) for name, t in timings.items()},
+    }
