@@ -14,6 +14,8 @@ from .recover_batchnorm import recalibrate_batchnorm
 from .recover_config import FinetuneConfig, TrainResult
 from .recover_finetune import finetune
 
+__all__ = ["Finetune", "FinetuneConfig", "TrainResult", "finetune", "recalibrate_batchnorm", "recover"]
+
 Finetune: TypeAlias = Callable[[nn.Module, nn.Module], Any]  # the user's own: (model to train in place, dense teacher)
 
 

@@ -1,7 +1,7 @@
 """Options and result of fine-tuning, and the two things that follow from them alone: optimizer and learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ from torch import nn
 from billhook.ir.errors import OptionError
 
 OptimizerName = Literal["sgd", "adamw"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +21,10 @@ class FinetuneConfig:
     lr: peak learning rate, reached after a linear warm-up over the share `warmup` of all steps, then a half cosine to 0.
     optimizer: "sgd" (Nesterov, `momentum`) or "adamw"; `weight_decay` acts on matrices and filters only, not on biases and
     norms. distill: weight of the divergence from the teacher, the rest goes to the loss on the targets; temperature: of
-    both softmaxes in it. clip: largest gradient norm, 0 for no limit. precision: of the arithmetic ("bfloat16" by
-    autocast; weights stay float32). channels_last: train in that memory format, often faster for convolutions on CPUs.
-    seed: of dropout and of the loader's shuffling, unless the loader has a generator of its own.
+    both softmaxes in it. clip: largest gradient norm, 0 for no limit. precision: of the arithmetic, "bfloat16" by
+    autocast, "auto" for that only where the processor computes it natively; the weights stay float32. channels_last:
+    train in that memory format, often faster for convolutions on CPUs. seed: of dropout and of the loader's shuffling,
+    unless the loader has a generator of its own.
     """
 
     epochs: int = 3
@@ -50,7 +51,7 @@ class FinetuneConfig:
             "distill": (0 <= self.distill <= 1, "a share from 0 to 1"),
             "temperature": (self.temperature > 0, "greater than 0"),
             "clip": (self.clip >= 0, "0 (no limit) or more"),
-            "precision": (self.precision in ("float32", "bfloat16"), "float32 or bfloat16"),
+            "precision": (self.precision in ("float32", "bfloat16", "auto"), "float32, bfloat16 or auto"),
         }
         for name, (fine, allowed) in checks.items():
             if not fine:
@@ -64,6 +65,19 @@ class TrainResult:
     steps: int
     seconds: float
     losses: tuple[float, ...]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which to compute at a precision, on a device."""
+    native = _native_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=native)
+
+
+def _native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: Mapping[str, object] = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(bool(capabilities.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: FinetuneConfig) -> torch.optim.Optimizer:

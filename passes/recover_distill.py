@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from billhook.ir.errors import DataError
 
 from .batches import Loader, Loss, apply, describe, mode, size, split
-from .recover_config import FinetuneConfig
+from .recover_config import FinetuneConfig, Precision, autocast
 
 
 def distillation_loss(output: torch.Tensor, teacher: torch.Tensor, temperature: float) -> torch.Tensor:
@@ -46,13 +46,19 @@ def recorded_teacher(config: FinetuneConfig, loss_fn: Loss = F.cross_entropy) ->
     return loss
 
 
-def record(teacher: nn.Module, loader: Loader, progress: Callable[[str, int, int], None] | None = None) -> torch.Tensor:
-    """The teacher's outputs for the inputs of a loader, in its order, as one tensor [N, ...]. Raises DataError: it is empty."""
+def record(
+    teacher: nn.Module, loader: Loader, progress: Callable[[str, int, int], None] | None = None, precision: Precision = "float32"
+) -> torch.Tensor:
+    """The teacher's outputs for the inputs of a loader, in its order, as one float32 tensor [N, ...].
+
+    Raises DataError: the loader is empty.
+    """
     total = size(loader)
     parts: list[torch.Tensor] = []
-    with mode(teacher, training=False), torch.no_grad():
+    device = next(teacher.parameters()).device
+    with mode(teacher, training=False), torch.no_grad(), autocast(precision, device):
         for batch in loader:
-            parts.append(apply(teacher, split(batch)[0]))
+            parts.append(apply(teacher, split(batch)[0]).float())
             if progress is not None:
                 progress("teacher", len(parts), max(total, len(parts)))
     if not parts:

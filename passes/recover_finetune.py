@@ -16,7 +16,7 @@ from torch.utils import _pytree as pytree
 from billhook.ir.errors import DataError
 
 from .batches import Loader, Loss, apply, mode, scalar_loss, size, split
-from .recover_config import FinetuneConfig, TrainResult, learning_rate_share, make_optimizer
+from .recover_config import FinetuneConfig, TrainResult, autocast, learning_rate_share, make_optimizer
 from .recover_distill import mixed_loss
 
 Progress = Callable[[str, int, int], None]
@@ -86,7 +86,7 @@ class _Run:
 
     def _update(self, batch: Any) -> float:
         inputs, target = pytree.tree_map(self._on_device, split(batch))
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        with autocast(self.config.precision, self.accelerator.device):
             output = pytree.tree_map(_as_float32, apply(self.model, inputs))
             reference = self._reference(inputs)
         loss_fn = self.loss_fn if self.teacher is None else partial(mixed_loss, self.config, self.loss_fn, reference=reference)

@@ -42,6 +42,7 @@ def error(model: nn.Module) -> float:
         FinetuneConfig(epochs=4, lr=0.01),
         FinetuneConfig(epochs=4, lr=0.1, optimizer="sgd", weight_decay=1e-4, clip=1.0),
         FinetuneConfig(epochs=4, lr=0.01, precision="bfloat16", channels_last=True),
+        FinetuneConfig(epochs=4, lr=0.01, precision="auto"),
     ],
 )
 def test_training_lowers_the_loss_and_reports_what_it_did(config: FinetuneConfig) -> None:
@@ -130,6 +131,17 @@ def test_a_recorded_teacher_teaches_as_a_live_one() -> None:
     torch.testing.assert_close(dict(live.state_dict()), dict(recorded.state_dict()), rtol=1e-3, atol=1e-4)
     with pytest.raises(DataError, match="empty"):
         record(teacher, [])
+
+
+def test_auto_computes_in_bfloat16_only_where_that_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = next(iter(loader()))[0]
+    exact = record(make(), [(x, 0)])
+    for native in (False, True):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native, "avx2": True})
+        found = record(make(), [(x, 0)], precision="auto")
+        assert found.dtype == torch.float32
+        assert torch.equal(found, exact) == (not native)
+        torch.testing.assert_close(found, exact, rtol=0.05, atol=0.05)
 
 
 def test_weight_decay_spares_vectors_and_frozen_parameters_stay() -> None:
