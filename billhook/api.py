@@ -10,8 +10,12 @@ from torch import nn
 from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
+from billhook.ir.planfile import load_plan, load_weights
 from billhook.ir.program import Program
+from billhook.ir.target import Target
+from billhook.options import Budget, default_database
 from billhook.passes.analyse import ANALYSIS
+from billhook.passes.batches import Loader, Loss
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig

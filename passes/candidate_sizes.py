@@ -3,9 +3,9 @@
 import math
 from collections.abc import Mapping
 
-from ..ir.axis import Axis
-from ..ir.program import Program
-from ..ir.target import Target
+from billhook.ir.axis import Axis
+from billhook.ir.program import Program
+from billhook.ir.target import Target
 from .removal import removable_axes
 
 FLOOR = 0.1  # of an axis' size: below that, only removing it whole is offered

@@ -5,11 +5,11 @@ from typing import TypeAlias
 
 import networkx as nx
 
-from ..ir.axis import Axis
-from ..ir.dims import Dim, extent
-from ..ir.program import Program, tensor_args
+from billhook.ir.axis import Axis
+from billhook.ir.dims import Dim, extent
+from billhook.ir.program import Program, tensor_args
 
-Flow: TypeAlias = nx.DiGraph  # of node names
+Flow: TypeAlias = "nx.DiGraph[str]"
 
 
 def removable_axes(program: Program) -> tuple[Axis, ...]:
@@ -21,7 +21,7 @@ def removable_axes(program: Program) -> tuple[Axis, ...]:
     return tuple(axis for axis in program.axes if axis.prunable and axis.additive and keeps_paths(program, {axis.name}, flow))
 
 
-def keeps_paths(program: Program, removed: Collection[str], flow: Flow | None = None) -> bool:
+def keeps_paths(program: Program, removed: Collection[str], flow: "Flow | None" = None) -> bool:
     """Whether every output that depends on an input still does when these axes have size 0."""
     graph = flow if flow is not None else data_flow(program)
     sizes = dict.fromkeys(removed, 0)

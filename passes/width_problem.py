@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ..costmodel.network_cost import CostTable, CostTables
-from ..ir.errors import OptionError
-from ..ir.plan import Plan, make_plan
-from ..ir.program import Program
+from billhook.costmodel.network_cost import CostTable, CostTables
+from billhook.ir.errors import OptionError
+from billhook.ir.plan import Plan, make_plan
+from billhook.ir.program import Program
 from .allocate import Factor, Problem, SumFactor, Variable
 from .allocation_problem import AnyFactor
 from .saliency import Scores, best_indices, retained
@@ -49,7 +50,7 @@ def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables
             return _diagonal(table.name, names, seconds[fixed])
         return Factor(table.name, names, seconds[fixed])
     if len(sums) > 1 or len(table.coordinates) > 2:
-        raise OptionError(f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths; at most one and one are supported")
+        raise OptionError(f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths in all; at most 1 and 2 are supported")
     inputs = tuple(axis for axis in sums[0] if axis in variables)
     offset = sum(candidates[axis][0] for axis in sums[0] if axis not in variables)
     widths = tuple(w - offset for w in table.widths[0])
@@ -59,10 +60,9 @@ def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables
     return SumFactor(table.name, inputs, output, widths, seconds)
 
 
-def _diagonal(name: str, names: tuple[str, ...], seconds: np.ndarray) -> Factor:
+def _diagonal(name: str, names: tuple[str, ...], seconds: NDArray[np.float64]) -> Factor:
     """A kernel that meets one axis twice (its input and its output) costs the diagonal of its table."""
     first = names[0]
     if set(names) != {first}:
         raise OptionError(f"kernel {name} meets an axis twice beside others: {names}")
-    index = np.arange(seconds.shape[0])
-    return Factor(name, (first,), seconds[tuple(index for _ in names)])
+    return Factor(name, (first,), np.einsum("a" * len(names) + "->a", seconds))

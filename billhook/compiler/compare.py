@@ -15,7 +15,7 @@ from billhook.costmodel.work import kernel_flops
 from billhook.ir.latency import Latency
 from billhook.ir.program import Program
 from billhook.passes.prune import Pruned
-from billhook.peers import Absent, build_peer
+from billhook.peers import Absent, Subject, build_peer
 
 from .engine import Build, Engine
 
@@ -101,13 +101,14 @@ class Contest:
 
     def _contenders(self, model: nn.Module, build: Build) -> dict[str, Callable[[], object]]:
         contenders: dict[str, Callable[[], object]] = {OURS: build.artifact.bind(*self.inputs)}
+        subject = Subject(model, *self.program.example)
         for place, name in enumerate(self.names):
             self.progress("build peers", place, len(self.names))
-            peer = build_peer(name, model, self.program.example[0], self.threads)
+            peer = build_peer(subject, name, self.threads)
             if isinstance(peer, Absent):
                 self.absent[name] = peer.reason
             else:
-                contenders[name] = peer.call
+                contenders[name] = peer.run
         self.progress("build peers", len(self.names), len(self.names))
         return contenders
 

@@ -15,6 +15,7 @@ from billhook.codegen.artifact import Artifact
 from billhook.codegen.build import build
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
 from billhook.codegen.timer import KernelTimer
+from billhook.codegen.tuner import Tuner
 from billhook.costmodel.machine import fingerprint, installed_versions, this_machine
 from billhook.costmodel.measured import MeasuredCosts
 from billhook.costmodel.network_cost import NetworkCost, Overhead
@@ -35,7 +36,7 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.oracle import relative_error
 
-LEVEL = "templates"
+TRIALS = 16  # schedules tried per kernel family without a template
 SOFTWARE = ("apache-tvm", "billhook")
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
 
@@ -55,15 +56,17 @@ class Build:
 class Engine:
     """Kernels for one target. Use as a context manager: it holds a measuring process and an open database."""
 
-    def __init__(self, target: Target, database: Path, progress: Progress) -> None:
+    def __init__(self, target: Target, database: Path, progress: Progress, trials: int = TRIALS) -> None:
         self.target, self.progress = target, progress
-        cores = sorted(os.sched_getaffinity(0))
-        self._timers = [KernelTimer(target, core=core) for core in cores]  # processor time, so that they do not disturb each other much
+        cores = sorted(os.sched_getaffinity(0))  # a timer on each: they count processor time, so that they hardly disturb each other
+        self._timers = [KernelTimer(target, core=core) for core in cores]
         self._idle: queue.SimpleQueue[KernelTimer] = queue.SimpleQueue()
         for timer in self._timers:
             self._idle.put(timer)
         self._store: Store = open_store(database)
-        conditions = Conditions(fingerprint(target, this_machine().cpu), LEVEL, installed_versions(SOFTWARE))
+        conditions = Conditions(fingerprint(target, this_machine().cpu), f"trials:{trials}", installed_versions(SOFTWARE))
+        self._tuner = Tuner(target, trials, database.parent / "schedules")
+        self._tuner.remember((s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None)
         self.costs = MeasuredCosts(self._store, self._measure, conditions, len(cores))
         self.measured = 0  # kernels timed by this engine, as opposed to found in the database
 
@@ -104,7 +107,7 @@ class Engine:
         self.measured += 1
         timer = self._idle.get()
         try:
-            found = timer.measure(workload)
+            found = timer.measure_candidates(workload, self._tuner.candidates(workload))
         finally:
             self._idle.put(timer)
         return found.latency, candidate_to_json(found.candidate)

@@ -55,7 +55,9 @@ class Fitted:
 class Fitter:
     """Chooses sizes for budgets, with scores and costs fixed."""
 
-    def __init__(self, engine: Engine, program: Program, scores: Scores, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]) -> None:
+    def __init__(
+        self, engine: Engine, program: Program, scores: Scores, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]
+    ) -> None:
         self.engine, self.program, self.scores, self.cost, self.candidates = engine, program, scores, cost, candidates
         self.whole = {name: sizes[-1] for name, sizes in candidates.items()}
         self.pairs: list[tuple[Latency, Latency]] = []
@@ -131,4 +133,6 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
         reached = min(rounds, key=lambda r: r.measured.seconds)
         raise BudgetError(f"the budget of {budget * 1e3:.3f} ms was missed: the nearest plan takes {reached.measured}; allow more")
     chosen, solution, pruned, build = best
-    return Fitted(pruned.plan, solution, chosen.predicted, chosen.measured, pruned, build, fitter.front(), fitter.calibration, tuple(rounds))
+    return Fitted(
+        pruned.plan, solution, chosen.predicted, chosen.measured, pruned, build, fitter.front(), fitter.calibration, tuple(rounds)
+    )

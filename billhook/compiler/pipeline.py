@@ -15,10 +15,10 @@ from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.target import Target
 from billhook.options import Budget
+from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
 from billhook.passes.candidate_sizes import candidate_sizes
 from billhook.passes.cut import cut_graph
-from billhook.passes.infer import infer_axes
 from billhook.passes.oracle import cut_error
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Scores
@@ -61,7 +61,7 @@ class Compiler:
         self.stages = stages or Stages()
         with self.stages.stage("capture and axes"):
             traced = capture(job.model, job.example[0], job.example[1])
-            self.program, _ = run_passes(traced, [("infer_axes", infer_axes)])
+            self.program, _ = run_passes(traced, ANALYSIS)
             self.candidates = candidate_sizes(self.program, job.target)
         self.fitter: Fitter | None = None
         self.contest: Contest | None = None
@@ -176,4 +176,3 @@ def run_job(job: Job, progress: Progress) -> Result:
     """Compile one job."""
     with Engine(job.target, job.database, progress) as engine:
         return Compiler(job, engine, progress).run()
-

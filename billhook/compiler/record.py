@@ -108,7 +108,11 @@ def checks(result: "Result") -> tuple[Check, ...]:
     off = latency.predicted.seconds / latency.measured.seconds - 1
     return (
         Check(name="compiled network equals torch", passed=error <= EQUAL, detail=f"relative error {error:.1e}, at most {EQUAL:g}"),
-        Check(name="cut network equals the masked one", passed=result.oracle_error <= EQUAL, detail=f"relative error {result.oracle_error:.1e}"),
+        Check(
+            name="cut network equals the masked one",
+            passed=result.oracle_error <= EQUAL,
+            detail=f"relative error {result.oracle_error:.1e}",
+        ),
         Check(name="prediction", passed=abs(off) <= 0.05, detail=f"predicted {off:+.1%} of measured, at most 5%"),
         Check(name="allocation is optimal", passed=result.fitted.solution.gap <= 1e-3, detail=certificate(result.fitted.solution)),
     )
@@ -118,7 +122,9 @@ def notes(result: "Result") -> tuple[str, ...]:
     """What a reader should know about the numbers."""
     found = [f"round {i + 1}: predicted {r.predicted}, measured {r.measured}" for i, r in enumerate(result.fitted.rounds)]
     found += [f"{name} took no part: {why}" for name, why in result.comparison.absent.items()]
-    found += [f"{side} {name}: too noisy for a verdict" for side, timings in _sides(result) for name, t in timings.items() if t.verdict != "ok"]
+    found += [
+        f"{side} {name}: too noisy for a verdict" for side, timings in _sides(result) for name, t in timings.items() if t.verdict != "ok"
+    ]
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
     return (*found, f"calibration: {result.fitted.calibration}")

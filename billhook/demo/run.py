@@ -143,7 +143,11 @@ def _record(result: Result, uniform: Uniform, found: dict[str, Scores]) -> Recor
         "nll": {name: fmean(s.nll) for name, s in found.items()},
         "accuracy_by_seed": {name: s.accuracy for name, s in found.items()},
         "nll_by_seed": {name: s.nll for name, s in found.items()},
-        "contender_s": {"dense": result.comparison.ours_dense.seconds, "pruned": result.fitted.measured.seconds, "uniform": uniform.measured.seconds},
+        "contender_s": {
+            "dense": result.comparison.ours_dense.seconds,
+            "pruned": result.fitted.measured.seconds,
+            "uniform": uniform.measured.seconds,
+        },
         "seeds": SEEDS,
         "notes": (*base.notes, *notes),
         "seconds_total": result.stages.total,

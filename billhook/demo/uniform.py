@@ -27,7 +27,9 @@ class Uniform:
 
 def uniform_sizes(candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
     """For every axis the candidate nearest to this share of it, never 0."""
-    return {name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1}
+    return {
+        name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1
+    }
 
 
 def at_latency(fitter: Fitter, measure: MeasureBuild, goal: float) -> Uniform:
