@@ -19,6 +19,7 @@ from .runner import read, run
 from .summary import summarise
 
 HOME = Path(__file__).parents[1] / "results" / "coverage"
+ROWS = Path("out") / "coverage" / "rows.jsonl"  # grows while the suite runs; the record is written from it
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy")
 
 
@@ -33,7 +34,7 @@ def main() -> int:
     parser.add_argument("--part", default="0/1", help="i/n: every n-th case, beginning with the i-th")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = HOME / "rows.jsonl"
+    rows = ROWS
     part, parts = map(int, options.part.split("/"))
     cases = [c for name in options.sets for c in _cases(name) if options.only in c.name][part::parts]
     run(cases, rows, seconds=options.seconds, memory=int(options.gigabytes * 2**30), again=lambda row: _again(row, options.again))
@@ -54,7 +55,7 @@ def _cases(name: str) -> list[Case]:
 
 
 def _write(rows: Path) -> None:
-    """record.json beside the rows: environment, summary, rows in order of name."""
+    """The record: environment, summary, rows in order of name."""
     table = [row for _, row in sorted(read(rows).items())]
     environment = {
         "date": time.strftime("%Y-%m-%d"),
@@ -63,8 +64,9 @@ def _write(rows: Path) -> None:
         "cores": os.cpu_count(),
         "packages": {name: version(name) for name in PACKAGES},
     }
+    HOME.mkdir(parents=True, exist_ok=True)
     record = {"environment": environment, "summary": summarise(table), "rows": table}
-    (rows.parent / "record.json").write_text(json.dumps(record, indent=1, allow_nan=True) + "\n")
+    (HOME / "record.json").write_text(json.dumps(record, indent=1, allow_nan=True) + "\n")
     print(json.dumps(record["summary"], indent=1), file=sys.stderr)
 
 

@@ -26,11 +26,13 @@ def run(cases: Iterable[Case], rows: Path, *, seconds: int, memory: int, again: 
         row = _in_child(case, seconds, memory)
         with rows.open("a") as file:
             file.write(json.dumps(row, allow_nan=True) + "\n")
-        verdict = "ok" if row["oracle_ok"] and row["trained"] else f"{row['stage']}: {row['error'][:160]}"
-        print(
-            f"{case.set}/{case.name}: {verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e} ({time.monotonic() - started:.0f} s)",
-            flush=True,
-        )
+        print(f"{_line(row)} ({time.monotonic() - started:.0f} s)", flush=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    first = (row["error"].splitlines() or [""])[0][:200]
+    verdict = "ok" if row["oracle_ok"] and row["trained"] else f"{row['stage']}: {first}"
+    return f"{row['set']}/{row['model']}: {verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e}"
 
 
 def read(rows: Path) -> dict[str, dict[str, Any]]:

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from .case import Case, Example, images
+from .detector import StaticDetector
 from .support import models
 
 # The smallest sizes that these accept; all others take 64 x 64 (vision transformers are built for the size given here).
 SIDES = {"inception_v3": 96, "maxvit_t": 224, "alexnet": 96}
-VIDEO = {"s3d": (3, 16, 64, 64), "mvit_v1_b": (3, 16, 224, 224), "mvit_v2_s": (3, 16, 224, 224)}
+VIDEO = {"s3d": (3, 16, 224, 224), "mvit_v1_b": (3, 16, 224, 224), "mvit_v2_s": (3, 16, 224, 224)}
 
 
 def cases() -> list[Case]:
@@ -22,7 +23,7 @@ def cases() -> list[Case]:
 def _build(name: str) -> tuple[torch.nn.Module, Example]:
     home = models.get_model_builder(name).__module__
     if "detection" in home:
-        return _detector(name), (([torch.rand(3, 96, 96)],), {})
+        return StaticDetector(_plain(name, weights_backbone=None)), images(3, 128, 128)
     if "segmentation" in home:
         return _plain(name, weights_backbone=None), images(3, 64, 64)
     if "optical_flow" in home:
@@ -40,9 +41,3 @@ def _plain(name: str, **options: Any) -> torch.nn.Module:
     if name in {"googlenet", "inception_v3"}:
         options["init_weights"] = False
     return models.get_model(name, weights=None, **options).eval()
-
-
-def _detector(name: str) -> torch.nn.Module:
-    """A detector that keeps its candidates few and its image small, so that the post-processing is cheap."""
-    sizes = {} if name.startswith("ssd") else {"min_size": 96, "max_size": 96}
-    return models.get_model(name, weights=None, weights_backbone=None, **sizes).eval()

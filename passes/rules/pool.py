@@ -122,3 +122,14 @@ def unfold(ctx: Context, node: fx.Node) -> Result:
     ctx.freeze(node, SPATIAL, x[dim])
     x[dim] = ctx.positions(node, [ctx.shape(node)[dim]])[0]
     return (*x, *ctx.positions(node, [int(a["size"])]))
+
+
+@rule("torchvision.roi_align", "torchvision.roi_pool")
+def region_pool(ctx: Context, node: fx.Node) -> Result:
+    """Regions of interest [count, 5] of feature maps [images, channels, ...]: channels pass through."""
+    a = ctx.bind(node)
+    x, regions = ctx.dims(a["input"]), ctx.dims(a["rois"])
+    ctx.freeze(node, "images are looked up by number", x[0])
+    ctx.freeze(node, "corners of a region", regions[1])
+    ctx.freeze(node, SPATIAL, *x[2:])
+    return (regions[0], x[1], *ctx.positions(node, ctx.shape(node)[-2:]))
