@@ -114,14 +114,13 @@ def interleave(
     calls = {name: _warm_up(call, rounds, clock) for name, call in contenders.items()}
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     names = list(contenders)
-    total = rounds.count
     for done in range(rounds.limit):
         for name in names[done % len(names) :] + names[: done % len(names)]:
             taken[name].append(_one_slice(contenders[name], calls[name], rounds.settle, clock))
-        total = max(total, done + 1)
+        enough = done + 1 >= rounds.count and all(timing(t, rounds.statistic, rounds.gate).verdict == "ok" for t in taken.values())
         if progress is not None:
-            progress("measure networks", done + 1, total)
-        if done + 1 >= rounds.count and all(timing(t, rounds.statistic, rounds.gate).verdict == "ok" for t in taken.values()):
+            progress("measure networks", rounds.limit if enough else done + 1, rounds.limit)
+        if enough:
             break
     return {name: timing(t, rounds.statistic, rounds.gate) for name, t in taken.items()}
 

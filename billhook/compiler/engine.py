@@ -29,7 +29,6 @@ from billhook.ir.latency import Latency
 from billhook.ir.network import Network
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
-from billhook.ir.reference import run_network
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 from billhook.passes.cut import cut_graph
@@ -90,11 +89,13 @@ class Engine:
         return NetworkCost(kernels, candidates, self.costs, kernel_flops, Overhead(DISPATCH))
 
     def build(self, graph: fx.GraphModule, example: Example) -> Build:
-        """Compile a graph from exactly the kernels that were timed; kernels that were not yet are timed now."""
+        """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""
         network = self.lower(graph, example).network
         artifact = build(network, self.choices(network), self.target)
-        inputs = [v for v in pytree.tree_leaves(example) if isinstance(v, torch.Tensor)]
-        error = relative_error(list(artifact.run(*inputs)), list(run_network(network, inputs)))
+        args, kwargs = example
+        with torch.no_grad():
+            expected = _tensors(graph(*args, **kwargs))
+        error = relative_error(list(artifact.run(*_tensors(example))), expected)
         return Build(artifact, network, error)
 
     def choices(self, network: Network) -> dict[Workload, Candidate]:
@@ -115,5 +116,8 @@ class Engine:
 
 def batch_size(program: Program) -> int:
     """Leading extent of the example's first tensor (captured with 2 where the example has 1)."""
-    tensors = (v for v in pytree.tree_leaves(program.example) if isinstance(v, torch.Tensor) and v.dim() > 0)
-    return next((int(t.shape[0]) for t in tensors), 1)
+    return next((int(t.shape[0]) for t in _tensors(program.example) if t.dim() > 0), 1)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    return [v for v in pytree.tree_leaves(value) if isinstance(v, torch.Tensor)]

@@ -145,6 +145,7 @@ def make_job(
     """Check and complete the options. Raises OptionError, DataError."""
     args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
     chosen = criterion or ("taylor" if data is not None else "l2")
+    find_criterion(chosen)  # a wrong name is said at once, not after minutes of measuring
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
     return Job(
