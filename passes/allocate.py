@@ -16,7 +16,7 @@ import numpy as np
 from billhook.ir.errors import AxisError, BudgetError, OptionError
 
 from .allocation_eliminate import Elimination
-from .allocation_front import Front, front, unreachable
+from .allocation_front import Front, Point, front, unreachable
 from .allocation_lagrange import Dual, solve_dual
 from .allocation_milp import solve_milp
 from .allocation_model import Model, build_model
@@ -24,7 +24,22 @@ from .allocation_problem import AnyFactor, Factor, Floats, Ints, Problem, Resour
 from .allocation_search import Swaps, fill
 from .allocation_solution import Marginal, Solution, Step, describe, relative_gap
 
-__all__ = ["Factor", "Front", "Marginal", "Problem", "Resource", "Solution", "Step", "SumFactor", "Totals", "Variable", "evaluate", "front", "solve"]
+__all__ = [
+    "Factor",
+    "Front",
+    "Marginal",
+    "Point",
+    "Problem",
+    "Resource",
+    "Solution",
+    "Step",
+    "SumFactor",
+    "Totals",
+    "Variable",
+    "evaluate",
+    "front",
+    "solve",
+]
 
 _REDUCTIONS = 4  # rounds of dropping states before HiGHS takes over
 
@@ -49,7 +64,7 @@ def evaluate(problem: Problem, sizes: Mapping[str, int]) -> Totals:
     for names, candidates in zip(model.names, model.sizes, strict=True):
         wanted = {sizes[n] for n in names}
         if len(wanted) > 1 or not wanted <= set(candidates):
-            raise AxisError(f"axes {', '.join(names)}: sizes {sorted(wanted)} break their floor or are not uniform; choose one of {candidates}")
+            raise AxisError(f"axes {', '.join(names)}: sizes {sorted(wanted)} break a floor or differ; choose one of {candidates}")
         choice.append(candidates.index(wanted.pop()))
     totals, allowed = model.totals(np.array([choice], dtype=np.intp))
     resources = {n: float(t) for n, t in zip(model.channels[2:], totals[0, 2:], strict=True)}
@@ -79,7 +94,8 @@ def solve(problem: Problem, budget: float, gap: float = 1e-3, time_limit: float 
         choice, bound = _close(problem, model, elimination, dual, choice, limits, gap, time_limit)
     if choice is None:
         if np.isfinite(bound):
-            raise BudgetError(f"no plan within {budget * 1e3:.6g} ms and the other limits was found in {time_limit:g} s; allow more time or relax a limit")
+            limit = f"{budget * 1e3:.6g} ms and the other limits"
+            raise BudgetError(f"no plan within {limit} was found in {time_limit:g} s; allow more time or relax a limit")
         raise BudgetError(_infeasible(problem, budget, gap, time_limit))
     return describe(model, choice, budget, dual.prices, bound)
 
@@ -129,9 +145,8 @@ def _close(
 
 def _restricted(problem: Problem, model: Model, kept: list[Ints]) -> Model:
     """The model with only the states `kept` of each decision."""
-    rows = {
-        n: np.searchsorted(problem.variables[n].sizes, [model.sizes[d][s] for s in kept[d]]) for d in range(model.decisions) for n in model.names[d]
-    }
+    sizes = [np.array(candidates)[k] for candidates, k in zip(model.sizes, kept, strict=True)]
+    rows = {n: np.searchsorted(problem.variables[n].sizes, s) for names, s in zip(model.names, sizes, strict=True) for n in names}
     return build_model(restrict(problem, rows))
 
 

@@ -6,7 +6,7 @@ by the other two, which is a gather. Walking the steps backwards gives the maxim
 """
 
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import prod
 from typing import TypeAlias
 
@@ -97,7 +97,7 @@ class Elimination:
         self.hard = np.concatenate(hard)
         self.flat.setflags(write=False)
         ends = np.cumsum([0] + [prod(model.states[v] for v in s) for s in self.scopes[: self.tables]])
-        self.spans = [slice(a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.spans = [slice(a, b) for a, b in pairwise(ends.tolist())]
         self.largest = max(prod(model.states[v] for v in (*s.rest, *(() if s.given else (s.variable,)))) for s in self.steps)
 
     def _lay_out(self, scope: tuple[int, ...], gains: Floats, hard: Floats, flats: list[Floats], hards: list[Floats]) -> None:

@@ -1,5 +1,6 @@
 """The Pareto front of value against seconds over all budgets, with the bound that limits it from above."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ from billhook.ir.errors import BudgetError
 from .allocation_eliminate import Elimination
 from .allocation_lagrange import Bound, envelope, solve_dual
 from .allocation_model import Model, build_model
-from .allocation_problem import Floats, Ints, Problem
+from .allocation_problem import Bools, Floats, Ints, Problem
 from .allocation_search import Swaps, fill
 from .allocation_solution import Solution, describe
 
@@ -20,9 +21,18 @@ _PIECES = 8  # points that may be kept between two breakpoints
 _GRID = 33  # budgets tried where further resources leave no envelope in one multiplier
 
 
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A plan on the front."""
+
+    seconds: float
+    value: float
+    sizes: Mapping[str, int]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Front:
-    """Points by ascending seconds and value, none dominated. `bound(budget)` is certified for every budget."""
+    """Plans by ascending seconds and value, none dominated. `bound(budgets)` is certified for every budget."""
 
     seconds: Floats  # [points]
     value: Floats  # [points]
@@ -33,9 +43,11 @@ class Front:
     def __len__(self) -> int:
         return len(self.seconds)
 
-    def sizes(self, point: int) -> dict[str, int]:
-        """Size of every axis at one point."""
-        return self._model.chosen(self._choices[point])
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """All plans, spelled out."""
+        pairs = zip(self.seconds.tolist(), self.value.tolist(), self._choices, strict=True)
+        return tuple(Point(s, v, self._model.chosen(c)) for s, v, c in pairs)
 
     def at(self, budget: float) -> Solution:
         """The best point within the budget, with its gap. Raises BudgetError below the fastest point."""
@@ -83,12 +95,14 @@ def _grid(model: Model, elimination: Elimination) -> tuple[Ints, Bound]:
     weights[0, 1], weights[1, 0] = -1.0, 1.0
     corners, maxima = elimination.maximise(weights)
     ends = model.totals(corners)[0][:, 1]
-    for budget in np.linspace(ends[0], ends[1], _GRID) if np.isfinite(maxima).all() else ():
+    for share in range(_GRID if np.isfinite(maxima).all() else 0):
+        budget = float(ends[0] + (ends[1] - ends[0]) * share / (_GRID - 1))
         limits = np.array([budget, *model.limits])
         dual = solve_dual(elimination, limits)
         if not np.isfinite(dual.bound):
             continue
-        lines.append((dual.bound - dual.prices[0] * budget, dual.prices[0]))
+        price = float(dual.prices[0])
+        lines.append((dual.bound - price * budget, price))
         plan = fill(swaps, dual.choices, limits, dual.prices, dual.bound)
         found += [] if plan is None else [plan]
     return np.array(found, dtype=np.intp).reshape(-1, model.decisions), Bound.of(lines)
@@ -98,7 +112,8 @@ def _thicken(model: Model, choices: Ints, bound: Bound, gap: float) -> tuple[Int
     """Add the swaps that better the front where it is further than `gap` from the bound, round by round from the new points."""
     swaps = Swaps(model)
     choices, totals = _pareto(choices, model.totals(choices)[0])
-    pieces = np.unique(np.linspace(totals[:-1, 1], totals[1:, 1], _PIECES, endpoint=False))
+    shares = np.arange(_PIECES)[:, None] / _PIECES
+    pieces: Floats = np.unique(totals[:-1, 1] + shares * np.diff(totals[:, 1]))
     done: set[bytes] = set()
     for _ in range(_ROUNDS):
         near = np.convolve(_wide(totals, bound, gap), np.ones(2 * _REACH + 1))[_REACH : _REACH + len(choices)] > 0
@@ -111,21 +126,23 @@ def _thicken(model: Model, choices: Ints, bound: Bound, gap: float) -> tuple[Int
             enough = np.where(_wide(totals, bound, gap), totals[:, 0], np.inf)
             place = np.searchsorted(totals[:, 1], after[..., 1], side="right") - 1
             plans, numbers = np.nonzero(fine & (after[..., 0] > np.where(place >= 0, enough[place], -np.inf)))
-            best = _best_of_each(np.searchsorted(pieces, after[plans, numbers, 1]), after[plans, numbers, 0])
+            best = _best_of_each(pieces, after[plans, numbers])
             added = swaps.apply(base, plans[best], numbers[best])
             choices, totals = _pareto(np.concatenate([choices, added]), np.concatenate([totals, model.totals(added)[0]]))
     return choices, totals
 
 
-def _wide(totals: Floats, bound: Bound, gap: float) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _wide(totals: Floats, bound: Bound, gap: float) -> Bools:
     """Which points are further than `gap` from the bound where it is worst: just before the next point's seconds."""
     bounds = bound(np.append(totals[1:, 1], totals[-1, 1]))
     return bounds - totals[:, 0] > gap * np.abs(bounds)
 
 
-def _best_of_each(labels: Ints, values: Floats) -> Ints:
-    """Index of the largest value of every label."""
-    order = np.lexsort((-values, labels))
+def _best_of_each(pieces: Floats, totals: Floats) -> Ints:
+    """Index of the most valuable row in each of the pieces that the seconds are divided into."""
+    seconds: Floats = totals[:, 1]
+    labels = np.searchsorted(pieces, seconds)
+    order = np.lexsort((-totals[:, 0], labels))
     return order[np.unique(labels[order], return_index=True)[1]]
 
 

@@ -7,6 +7,7 @@ the x of each of its variables. The decisions' x are binary, everything else fol
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def _solve(model: Model, limits: Floats, excluded: list[Ints], gap: float, secon
     result = _run(model, limits, np.concatenate(gains), rows, upper, extra, {"time_limit": seconds, "mip_rel_gap": gap})
     choice = None
     if result.x is not None:
-        choice = np.array([int(np.argmax(result.x[a:b])) for a, b in zip(offsets[: model.decisions], offsets[1:], strict=False)], dtype=np.intp)
+        choice = np.array([np.argmax(result.x[a:b]) for a, b in pairwise(offsets[: model.decisions + 1])], dtype=np.intp)
     if result.status == 2:
         return MilpResult(None, -np.inf)
     dual = result.mip_dual_bound
@@ -106,8 +107,9 @@ def _unit(model: Model) -> float:
 
 def _run(model: Model, limits: Floats, gains: Floats, rows: _Rows, upper: Floats, extra: list[Any], options: dict[str, float]) -> Any:
     offsets = np.cumsum([0, *model.states])
-    one = _coo((np.ones(offsets[-1]), (np.repeat(np.arange(len(model.states)), model.states), np.arange(offsets[-1]))), shape=(len(model.states), len(upper)))
-    constraints = [_Constraint(one.tocsr(), 1.0, 1.0), *extra]
+    owner = np.repeat(np.arange(len(model.states)), model.states)
+    one_state = _coo((np.ones(offsets[-1]), (owner, np.arange(offsets[-1]))), shape=(len(model.states), len(upper)))
+    constraints = [_Constraint(one_state.tocsr(), 1.0, 1.0), *extra]
     if rows.count:
         data = (np.concatenate(rows.signs), (np.concatenate(rows.rows), np.concatenate(rows.columns)))
         constraints.append(_Constraint(_coo(data, shape=(rows.count, len(upper))).tocsr(), 0.0, 0.0))

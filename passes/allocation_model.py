@@ -12,7 +12,7 @@ import numpy as np
 
 from billhook.ir.errors import OptionError
 
-from .allocation_problem import AnyFactor, Factor, Floats, Ints, Problem
+from .allocation_problem import AnyFactor, Bools, Factor, Floats, Ints, Problem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -21,7 +21,7 @@ class Table:
 
     scope: tuple[int, ...]
     gains: Floats
-    allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    allowed: Bools
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,7 +64,7 @@ class Model:
             full[:, s.out] = s.successor[full[:, s.left], full[:, s.right]]
         return full
 
-    def totals(self, choices: Ints) -> tuple[Floats, np.ndarray[tuple[int], np.dtype[np.bool_]]]:
+    def totals(self, choices: Ints) -> tuple[Floats, Bools]:
         """Channel totals [n, channels] of n plans, and whether each keeps the side constraints."""
         full = self.complete(choices)
         total = np.tile(self.constants, (len(choices), 1))
@@ -77,8 +77,7 @@ class Model:
 
     def chosen(self, choice: Ints) -> dict[str, int]:
         """Size of every axis for one plan [decisions]."""
-        picked = {n: self.sizes[d][s] for d, s in enumerate(choice) for n in self.names[d]}
-        return picked
+        return {n: self.sizes[d][s] for d, s in enumerate(choice.tolist()) for n in self.names[d]}
 
 
 class _Builder:
@@ -98,7 +97,7 @@ class _Builder:
         self.sums: list[Sum] = []
         self.known: dict[frozenset[tuple[int, bytes]], tuple[int, Ints, dict[int, Ints]]] = {}
 
-    def add(self, axes: Sequence[tuple[int, Ints]], table: Floats, channel: int | None, allowed: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> None:
+    def add(self, axes: Sequence[tuple[int, Ints]], table: Floats, channel: int | None, allowed: Bools) -> None:
         """Add table[axes] to a channel; an axis is a variable and the table row of each of its states."""
         scope = tuple(sorted({v for v, _ in axes}))
         index = tuple(rows.reshape([-1 if v == u else 1 for u in scope]) for v, rows in axes)
@@ -114,7 +113,8 @@ class _Builder:
         if isinstance(factor, Factor):
             axes = [(self.decision[n], self.kept[n]) for n in factor.variables]
         else:
-            variable, totals = self.total([(self.decision[n], np.array(self.sizes[self.decision[n]], dtype=np.intp)) for n in factor.inputs])
+            inputs = [self.decision[n] for n in factor.inputs]
+            variable, totals = self.total([(d, np.array(self.sizes[d], dtype=np.intp)) for d in inputs])
             axes = [(variable, np.searchsorted(factor.widths, totals))]
             if factor.output is not None:
                 axes.append((self.decision[factor.output], self.kept[factor.output]))
@@ -141,13 +141,15 @@ class _Builder:
         return variable, totals
 
     def join(self, left: int, totals: Ints, right: int, widths: Ints, parts: dict[int, Ints]) -> tuple[int, Ints]:
+        out = len(self.states)
         reached, successor = np.unique(totals[:, None] + widths[None, :], return_inverse=True)
         self.states.append(len(reached))
-        self.sums.append(Sum(len(self.states) - 1, left, right, successor.reshape(len(totals), len(widths)).astype(np.intp), reached, parts))
-        return len(self.states) - 1, reached
+        self.sums.append(Sum(out, left, right, successor.reshape(len(totals), len(widths)), reached, parts))
+        return out, reached
 
     def keep_one(self, group: tuple[str, ...]) -> None:
-        variable, counts = self.total([(d, (np.array(self.sizes[d]) > 0).astype(np.intp)) for d in sorted({self.decision[n] for n in group})])
+        members = sorted({self.decision[n] for n in group})
+        variable, counts = self.total([(d, (np.array(self.sizes[d]) > 0).astype(np.intp)) for d in members])
         self.add([(variable, np.arange(len(counts)))], np.zeros(len(counts)), None, counts > 0)
 
     def merged(self) -> tuple[Table, ...]:
@@ -179,7 +181,8 @@ def build_model(problem: Problem) -> Model:
     summed = [r for r in problem.resources if r.combine == "sum"]
     constants[2:] = [r.constant for r in summed]
     limits = np.array([r.limit for r in summed], dtype=np.float64)
-    return Model(builder.names, builder.sizes, tuple(builder.states), builder.merged(), tuple(builder.sums), constants, builder.channels, limits)
+    states, tables, sums = tuple(builder.states), builder.merged(), tuple(builder.sums)
+    return Model(builder.names, builder.sizes, states, tables, sums, constants, builder.channels, limits)
 
 
 def _channel_factors(problem: Problem, channels: tuple[str, ...]) -> Iterator[tuple[AnyFactor, int | None, float]]:
@@ -192,7 +195,7 @@ def _channel_factors(problem: Problem, channels: tuple[str, ...]) -> Iterator[tu
 
 
 def _uniform_groups(problem: Problem) -> list[tuple[str, ...]]:
-    group_of = {n: (n,) for n in problem.variables}
+    group_of: dict[str, tuple[str, ...]] = {n: (n,) for n in problem.variables}
     for group in problem.uniform:
         joined = tuple(dict.fromkeys(m for n in group for m in group_of[n]))
         group_of.update(dict.fromkeys(joined, joined))
@@ -201,8 +204,9 @@ def _uniform_groups(problem: Problem) -> list[tuple[str, ...]]:
 
 def _common_sizes(problem: Problem, group: tuple[str, ...]) -> tuple[int, ...]:
     floor = max(problem.floors.get(n, 0) for n in group)
-    common = set.intersection(*(set(problem.variables[n].sizes) for n in group))
-    sizes = tuple(sorted(s for s in common if s >= floor))
+    candidates = [problem.variables[n].sizes for n in group]
+    sizes = tuple(s for s in candidates[0] if s >= floor and all(s in c for c in candidates))
     if not sizes:
-        raise OptionError(f"axes {', '.join(group)}: no size of {floor} or more is a candidate of all of them; lower the floor or align their candidates")
+        where = f"{'axis' if len(group) == 1 else 'axes'} {', '.join(group)}"
+        raise OptionError(f"{where}: no common candidate of {floor} or more; lower the floor or align the candidates")
     return sizes

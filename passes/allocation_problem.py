@@ -18,6 +18,7 @@ from billhook.ir.errors import AxisError, DataError, OptionError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.intp]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 
 def _frozen(array: Any) -> Floats:
@@ -55,7 +56,8 @@ class Factor:
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _frozen(self.table))
         if not 1 <= len(self.variables) <= 3 or self.table.ndim != len(self.variables):
-            raise DataError(f"factor {self.name}: needs 1 to 3 variables and one table axis for each, got {self.variables} and {self.table.shape}")
+            got = f"{self.variables} and {self.table.shape}"
+            raise DataError(f"factor {self.name}: needs 1 to 3 variables and one table axis for each, got {got}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +79,8 @@ class SumFactor:
         if not self.inputs or any(a >= b for a, b in zip(self.widths, self.widths[1:], strict=False)):
             raise DataError(f"factor {self.name}: needs inputs and ascending widths, got {self.inputs} and {self.widths}")
         if self.table.ndim != 1 + (self.output is not None) or self.table.shape[0] != len(self.widths):
-            raise DataError(f"factor {self.name}: the table {self.table.shape} does not fit {len(self.widths)} widths and output {self.output}")
+            wanted = f"{len(self.widths)} widths and output {self.output}"
+            raise DataError(f"factor {self.name}: the table {self.table.shape} does not fit {wanted}")
 
 
 AnyFactor: TypeAlias = Factor | SumFactor
@@ -121,8 +124,9 @@ class Problem:
         for factor in self.value_factors:
             _check_table(self, factor, -np.inf)
         for name, floor in self.floors.items():
-            if floor > self.variables[name].sizes[-1]:
-                raise OptionError(f"axis {name}: the floor {floor} exceeds its largest size {self.variables[name].sizes[-1]}; lower the floor")
+            largest = self.variables[name].sizes[-1]
+            if floor > largest:
+                raise OptionError(f"axis {name}: the floor {floor} exceeds its largest size {largest}; lower the floor")
         if len({r.name for r in self.resources} | {"seconds"}) != len(self.resources) + 1:
             raise OptionError(f"resources need distinct names other than 'seconds', got {[r.name for r in self.resources]}")
 
@@ -155,7 +159,7 @@ def restrict(problem: Problem, keep: Mapping[str, Ints]) -> Problem:
         return factor if factor.output is None else replace(factor, table=factor.table[:, rows(factor.output)])
 
     def shrink(name: str, variable: Variable) -> Variable:
-        return Variable(tuple(variable.sizes[i] for i in rows(name)), variable.values[rows(name)])
+        return Variable(tuple(variable.sizes[int(i)] for i in rows(name)), variable.values[rows(name)])
 
     return replace(
         problem,
@@ -176,4 +180,4 @@ def _check_table(problem: Problem, factor: AnyFactor, forbidding: float) -> None
     if factor.table.shape != tuple(sizes):
         raise DataError(f"factor {factor.name}: its table has shape {factor.table.shape}, its variables need {tuple(sizes)}")
     if np.isnan(factor.table).any() or (factor.table == -forbidding).any():
-        raise DataError(f"factor {factor.name}: its table holds NaN or {-forbidding}; only {forbidding} is allowed, to forbid a combination")
+        raise DataError(f"factor {factor.name}: its table holds NaN or {-forbidding}; only {forbidding} may occur, to forbid")

@@ -6,7 +6,7 @@ A swap gives one decision another size. All swaps of many plans are evaluated at
 import numpy as np
 
 from .allocation_model import Model
-from .allocation_problem import Floats, Ints
+from .allocation_problem import Bools, Floats, Ints
 
 _BEAM = 64
 _PATIENCE = 3  # rounds without improvement
@@ -26,7 +26,7 @@ class Swaps:
         self.owner = np.repeat(np.arange(model.decisions), model.states[: model.decisions])
         self.state = np.concatenate([np.arange(n) for n in model.states[: model.decisions]])
 
-    def evaluate(self, choices: Ints) -> tuple[Floats, np.ndarray[tuple[int, int], np.dtype[np.bool_]]]:
+    def evaluate(self, choices: Ints) -> tuple[Floats, Bools]:
         """Channel totals [plans, swaps, channels] after each swap, and whether it keeps the side constraints.
 
         Swap i gives decision `owner[i]` the state `state[i]`. The plans [plans, decisions] themselves keep the constraints.
@@ -36,7 +36,7 @@ class Swaps:
         base = [t.gains[tuple(full[:, v] for v in t.scope)] for t in model.tables]
         total = np.sum(base, axis=0) + model.constants
         columns: list[Floats] = []
-        allowed: list[np.ndarray[tuple[int, int], np.dtype[np.bool_]]] = []
+        allowed: list[Bools] = []
         for d in range(model.decisions):
             column = np.repeat(total[:, None], model.states[d], axis=1)
             fine = np.ones(column.shape[:2], dtype=np.bool_)
@@ -45,7 +45,7 @@ class Swaps:
                 t = model.tables[number]
                 index = tuple(self._after(v, d, full, after) for v in t.scope)
                 column += t.gains[index] - base[number][:, None]
-                fine &= t.allowed[index]
+                fine = fine & t.allowed[index]
             columns.append(column)
             allowed.append(fine)
         return np.concatenate(columns, axis=1), np.concatenate(allowed, axis=1)

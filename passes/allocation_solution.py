@@ -51,7 +51,8 @@ class Solution:
 
     def __str__(self) -> str:
         tight = f", binding: {', '.join(self.binding)}" if self.binding else ", no limit binds"
-        return f"value {self.value:.6g} in {self.seconds * 1e3:.4f} of {self.budget * 1e3:.4f} ms, proved within {self.gap:.4%} of the optimum{tight}"
+        time = f"{self.seconds * 1e3:.4f} of {self.budget * 1e3:.4f} ms"
+        return f"value {self.value:.6g} in {time}, proved within {self.gap:.4%} of the optimum{tight}"
 
 
 def relative_gap(value: float, bound: float) -> float:

@@ -76,10 +76,10 @@ def test_front_is_monotone_bounded_and_achieved(problem: Problem, share: float) 
     assert (np.diff(curve.value) > 0).all()
     assert curve.seconds[0] == pytest.approx(plans.seconds.min(), abs=1e-9)
     assert curve.value[-1] == pytest.approx(plans.value.max(), abs=1e-9)
-    for i in range(len(curve)):
-        totals = evaluate(problem, curve.sizes(i))
+    for point in curve.points:
+        totals = evaluate(problem, point.sizes)
         assert totals.allowed
-        assert (totals.value, totals.seconds) == pytest.approx((curve.value[i], curve.seconds[i]), abs=1e-9)
+        assert (totals.value, totals.seconds) == pytest.approx((point.value, point.seconds), abs=1e-9)
     budget = budget_at(problem, share)
     at = curve.at(budget)
     assert at.value <= plans.best(budget) + 1e-9
@@ -114,8 +114,8 @@ def test_front_with_resources_keeps_them(problem: Problem, share: float) -> None
         curve = front(problem)
     except BudgetError:
         return
-    for i in range(len(curve)):
-        row = (plans.sizes == [curve.sizes(i)[n] for n in plans.names]).all(axis=1)
+    for point in curve.points:
+        row = (plans.sizes == [point.sizes[n] for n in plans.names]).all(axis=1)
         assert plans.fits[row].all()
     budget = budget_at(problem, share)
     if budget >= curve.seconds[0]:

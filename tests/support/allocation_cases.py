@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from hypothesis import strategies as st
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from billhook.passes.allocate import Factor, Problem, Resource, SumFactor, Variable
 
 AnyFactor = Factor | SumFactor
+Array: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass
@@ -18,10 +19,10 @@ class Enumeration:
     """All plans that keep the side constraints, with their totals."""
 
     names: tuple[str, ...]
-    sizes: np.ndarray[Any, Any]  # [plans, axes]
-    value: np.ndarray[Any, Any]
-    seconds: np.ndarray[Any, Any]
-    fits: np.ndarray[Any, Any]  # within the resources
+    sizes: Array  # [plans, axes]
+    value: Array
+    seconds: Array
+    fits: Array  # within the resources
 
     def best(self, budget: float) -> float:
         """The optimum, -inf if there is no plan."""
@@ -40,14 +41,14 @@ def brute_force(problem: Problem) -> Enumeration:
     sizes = np.stack([np.array(c)[index[:, i]] for i, c in enumerate(candidates)], axis=1)
     place = {n: i for i, n in enumerate(names)}
 
-    def column(factor: AnyFactor) -> np.ndarray[Any, Any]:
+    def column(factor: AnyFactor) -> Array:
         if isinstance(factor, Factor):
             return factor.table[tuple(index[:, place[n]] for n in factor.variables)]
         total = sum((sizes[:, place[n]] for n in factor.inputs), start=np.zeros(len(sizes), dtype=int))
         row = np.array([next(i for i, w in enumerate(factor.widths) if w >= t) for t in total])
         return factor.table[row] if factor.output is None else factor.table[row, index[:, place[factor.output]]]
 
-    def added(factors: tuple[AnyFactor, ...]) -> np.ndarray[Any, Any]:
+    def added(factors: tuple[AnyFactor, ...]) -> Array:
         return sum((column(f) for f in factors), start=np.zeros(len(index)))
 
     value = added(problem.value_factors) + sum(problem.variables[n].values[index[:, i]] for i, n in enumerate(names))
@@ -92,7 +93,7 @@ def problems(draw: st.DrawFn, resources: bool = False) -> Problem:
         value_factors=tuple(_factor(rng, f"y{i}", e, variables, -np.inf) for i, e in enumerate(draw(extra))),
         resources=_resources(draw, rng, names, variables) if resources else (),
         floors={n: draw(st.sampled_from([0, 8])) for n in names if variables[n].sizes[-1] >= 8},
-        uniform=tuple(g for g in draw(groups) if set.intersection(*({s for s in variables[n].sizes if s >= 8} for n in g))),
+        uniform=tuple(g for g in draw(groups) if any(s >= 8 and all(s in variables[n].sizes for n in g) for s in variables[g[0]].sizes)),
         keep_one=tuple(draw(groups)),
     )
 
@@ -105,7 +106,7 @@ def _resources(draw: st.DrawFn, rng: np.random.Generator, names: list[str], vari
     return Resource("weights", share * most, bytes_, 0.1), Resource("memory", draw(st.sampled_from([0.5, 2.0])), (memory,), combine="peak")
 
 
-def _values(rng: np.random.Generator, count: int) -> np.ndarray[Any, Any]:
+def _values(rng: np.random.Generator, count: int) -> Array:
     return np.sort(rng.integers(0, 20, count) / 4.0) if rng.random() < 0.8 else rng.normal(size=count)
 
 
@@ -132,7 +133,9 @@ def _concatenations(names: list[str]) -> st.SearchStrategy[tuple[tuple[str, ...]
     return st.tuples(st.lists(st.sampled_from(names), min_size=1, max_size=4).map(tuple), st.none() | st.sampled_from(names))
 
 
-def _sum_factor(rng: np.random.Generator, name: str, scope: tuple[tuple[str, ...], str | None], variables: dict[str, Variable]) -> SumFactor:
+def _sum_factor(
+    rng: np.random.Generator, name: str, scope: tuple[tuple[str, ...], str | None], variables: dict[str, Variable]
+) -> SumFactor:
     inputs, output = scope
     widths = tuple(range(0, sum(variables[n].sizes[-1] for n in inputs) + 16, 16))
     table = np.cumsum(rng.gamma(1.0, 0.3, [len(widths), *([] if output is None else [len(variables[output].sizes)])]), axis=0)
@@ -145,7 +148,7 @@ def axis(rng: np.random.Generator, count: int, removable: bool = False) -> Varia
     return Variable(tuple(8 * (i + (not removable)) for i in range(count)), np.cumsum(gains) - removable * gains[0])
 
 
-def kernel_seconds(rng: np.random.Generator, read: np.ndarray[Any, Any], written: np.ndarray[Any, Any], stairs: bool) -> np.ndarray[Any, Any]:
+def kernel_seconds(rng: np.random.Generator, read: Array, written: Array, stairs: bool) -> Array:
     """Seconds of a convolution over its widths, smooth or with the staircase and the noise of a real one; nothing is nothing."""
     if stairs:
         read, written = -(-read // 32) * 32, -(-written // 16) * 16
@@ -184,8 +187,9 @@ def chain_network(axes: int, choices: int, seed: int, stairs: bool = True) -> Pr
     """A plain chain of convolutions."""
     rng = np.random.default_rng(seed)
     variables = {f"v{i}": axis(rng, choices) for i in range(axes)}
-    tables = [(a, b, kernel_seconds(rng, np.array(variables[a].sizes), np.array(variables[b].sizes), stairs)) for a, b in pairwise(variables)]
-    return Problem(variables, tuple(Factor(f"{a}->{b}", (a, b), t) for a, b, t in tables))
+    sizes = {n: np.array(v.sizes) for n, v in variables.items()}
+    pairs = list(pairwise(variables))
+    return Problem(variables, tuple(Factor(f"{a}->{b}", (a, b), kernel_seconds(rng, sizes[a], sizes[b], stairs)) for a, b in pairs))
 
 
 def dense_network(blocks: tuple[int, ...], choices: int, seed: int, stairs: bool = True) -> Problem:
@@ -196,7 +200,8 @@ def dense_network(blocks: tuple[int, ...], choices: int, seed: int, stairs: bool
 
     def reads(inputs: tuple[str, ...], output: str) -> SumFactor:
         widths = tuple(range(0, sum(variables[n].sizes[-1] for n in inputs) + 1, 8))
-        return SumFactor(f"cat->{output}", inputs, output, widths, kernel_seconds(rng, np.array(widths), np.array(variables[output].sizes), stairs))
+        table = kernel_seconds(rng, np.array(widths), np.array(variables[output].sizes), stairs)
+        return SumFactor(f"cat->{output}", inputs, output, widths, table)
 
     def layers() -> Iterator[AnyFactor]:
         inputs: tuple[str, ...] = ("stem",)
