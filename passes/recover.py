@@ -16,6 +16,8 @@ from .recover_finetune import finetune
 
 __all__ = ["Finetune", "FinetuneConfig", "TrainResult", "finetune", "recalibrate_batchnorm", "recover"]
 
+CALIBRATION_BATCHES = 16  # for statistics alone, more data would cost time and change little
+
 Finetune: TypeAlias = Callable[[nn.Module, nn.Module], Any]  # the user's own: (model to train in place, dense teacher)
 
 
@@ -27,13 +29,13 @@ def recover(
     loss_fn: Loss = F.cross_entropy,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> TrainResult | None:
-    """Recalibrate the batch norms where there is data, then fine-tune `model` in place: by a config, or by the user's function.
+    """Recalibrate the batch norms on the first batches of the data, if any, then fine-tune `model` in place.
 
-    Returns what fine-tuning did, None for the user's own function or where `how` is None. Raises DataError: a config
-    without data, or weights that are NaN or infinite afterwards (naming the first).
+    how: a config, the user's own function, or None to leave it at that. Returns what fine-tuning by a config did, else
+    None. Raises DataError: a config without data, or weights that are NaN or infinite afterwards (naming the first).
     """
     if loader is not None:
-        recalibrate_batchnorm(model, loader, progress=progress)
+        recalibrate_batchnorm(model, loader, CALIBRATION_BATCHES, progress)
     result: TrainResult | None = None
     if isinstance(how, FinetuneConfig):
         if loader is None:

@@ -25,11 +25,11 @@ def recalibrate_batchnorm(
     """Replace the running statistics of all batch norms by the moments of their inputs over the data; returns how many.
 
     One pass serves all layers at once: every layer normalises with the statistics of the batch, as in training, while
-    everything else (dropout) runs in evaluation mode. Per channel, count, mean and sum of squared deviations of all
-    batches are merged in float64 by Chan, Golub and LeVeque's update, so the result is the mean and the unbiased variance
-    over all values, whatever the batch sizes: no momentum, and a small last batch counts for what it is. Handles
-    nn.BatchNorm modules, and aten.batch_norm calls in a GraphModule. Only the statistics change, and only after the
-    whole pass has succeeded.
+    everything else (dropout) runs in evaluation mode. Per channel, count, mean and sum of squared deviations of each batch
+    are merged in float64 by Chan, Golub and LeVeque's update, so the result is the mean and the unbiased variance over all
+    values, whatever the batch sizes: no momentum, and a small last batch counts for what it is. Handles nn.BatchNorm
+    modules, and aten.batch_norm calls in a GraphModule. Only the statistics change, and only after the whole pass has
+    succeeded.
 
     Raises DataError: the loader is empty, a batch does not fit, or a layer sees values that are not finite.
     """
@@ -65,9 +65,10 @@ class _Layer:
 
     def observe(self, x: torch.Tensor) -> None:
         """Merge the moments of a batch; x has shape [N, C, ...]."""
-        channels = x.detach().double().transpose(0, 1).flatten(1)
-        count, mean = channels.shape[1], channels.mean(1)
-        deviations = (channels - mean[:, None]).square().sum(1)
+        count = x.numel() // x.shape[1]
+        values = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+        variance, mean = torch.var_mean(values, [d for d in range(x.dim()) if d != 1], correction=0)
+        mean, deviations = mean.double(), variance.double() * count
         if self.mean is None or self.deviations is None:
             self.count, self.mean, self.deviations = count, mean, deviations
             return

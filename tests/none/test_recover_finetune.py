@@ -227,6 +227,9 @@ def test_options_out_of_range_are_refused(field: str) -> None:
 def test_recover_takes_a_config_or_a_function() -> None:
     dense, model = make(), make()
     assert recover(model, dense, loader(), FinetuneConfig(epochs=1)) is not None
+    statistics = model.get_buffer("1.running_mean").clone()
+    recover(model, dense, loader(), None)
+    assert not torch.equal(model.get_buffer("1.running_mean"), statistics)
     seen: list[tuple[nn.Module, nn.Module]] = []
     assert recover(model, dense, None, lambda student, teacher: seen.append((student, teacher))) is None
     assert seen == [(model, dense)]
