@@ -21,7 +21,11 @@ _LEAST_NOISE = 0.01  # standard deviation, as a share, of what two builds of one
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Kernels:
-    """What the emulator sees of n kernels: their widths and block widths, and their work [n, 2] = (flops, bytes)."""
+    """What the emulator sees of n kernels: their widths, and their work [n, 2] = (flops, bytes).
+
+    The kinds of the points are the blocks of the first input and of the output, and how many inputs remain (a concatenation
+    loses those that vanish).
+    """
 
     points: Points
     work: Floats
@@ -35,7 +39,7 @@ class Kernels:
 def describe(widths: Sequence[tuple[int, ...]], workloads: Sequence[Workload], flops: CountFlops) -> Kernels:
     """Describe kernels with these widths; `flops` counts the operations of a workload."""
     places = np.log2(np.maximum(np.array(widths, dtype=np.float64).reshape(len(widths), -1), 1.0))
-    kinds = np.array([[t.block for t in (*w.inputs, w.output)] for w in workloads], dtype=np.intp)
+    kinds = np.array([[w.inputs[0].block, w.output.block, len(w.inputs)] for w in workloads], dtype=np.intp)
     work = np.array([[flops(w), kernel_bytes(w)] for w in workloads], dtype=np.float64)
     return Kernels(Points(places, kinds), work)
 

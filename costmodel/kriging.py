@@ -2,7 +2,7 @@
 Experiments") with a Matern 3/2 correlation, its few constants chosen by leave-one-out predictive density.
 
 A point is a place (base-2 logarithms of widths, so distances are octaves) and kinds (the channel blocks of its tensors): kernels of
-another kind use another vector width, so they inform each other only in part. The values are logarithms of ratios, mean zero.
+another kind use another vector width, for example, so they inform each other only in part. The values are logarithms of ratios, mean zero.
 """
 
 from collections.abc import Sequence

@@ -243,7 +243,7 @@ def _bounds_of(sample: Sample) -> tuple[float, float, float]:
     return (latency.seconds, latency.low, latency.high) if latency else (math.inf, math.inf, math.inf)
 
 
-def _thinned(widths: Iterable[int], most: int = 24) -> list[int]:
+def _thinned(widths: Iterable[int], most: int = 12) -> list[int]:
     """Evenly spaced widths, both ends among them: enough to choose a few anchors from."""
     ordered = sorted(widths)
     return [ordered[i] for i in np.unique(np.linspace(0, len(ordered) - 1, min(most, len(ordered))).round().astype(int))]

@@ -19,7 +19,7 @@ from billhook.costmodel.store import open_store
 from billhook.costmodel.surface import ANCHORS, Surface
 from billhook.ir.errors import MeasureError, OptionError
 from billhook.ir.latency import Latency
-from billhook.ir.workload import Workload
+from billhook.ir.workload import Call, Ref, TensorType, Workload
 
 GRID = tuple(range(8, 129, 8))
 MakeCosts = Callable[[CountingMeasure], MeasuredCosts]
@@ -191,6 +191,28 @@ def test_kernels_that_vanish_cost_nothing_and_are_never_measured(costs: MakeCost
     assert not table[:, 0].any()
     assert (table[1:, 1:] > 0).all()
     assert found.at((0, 16)) == Latency(0, 0, 0, "predicted")
+
+
+def test_a_concatenation_goes_on_without_an_input_that_vanished(costs: MakeCosts) -> None:
+    class Joining:
+        coordinates = (("a",), ("b",))
+        steps = (8, 8)
+
+        def workload(self, widths: tuple[int, ...], /) -> Workload | None:
+            parts = tuple(TensorType((1, w, 14, 14)) for w in widths if w)
+            call = Call("aten.cat.default", (tuple(Ref(i) for i in range(len(parts))), 1))
+            return Workload(parts, ("activation",) * len(parts), (call,), TensorType((1, sum(widths), 14, 14))) if parts else None
+
+    def seconds(workload: Workload) -> float:
+        return 2e-6 + 8e-10 * workload.output.elements * (1.0 if len(workload.inputs) == 2 else 0.5)
+
+    grid = (0, 16, 32, 48, 64)
+    found = Surface(Joining(), (grid, grid), costs(CountingMeasure(truth=seconds)), lambda w: float(w.output.elements))
+    table = found.table((grid, grid))
+    assert table[0, 0] == 0
+    assert (table[0, 1:] > 0).all()
+    found.refine([(0, 32), (0, 64)])
+    assert found.at((0, 48)).seconds == pytest.approx(seconds(Joining().workload((0, 48)) or conv(8, 8)), rel=0.15)
 
 
 def test_kernels_that_cannot_be_made_are_forbidden_not_guessed(costs: MakeCosts) -> None:
