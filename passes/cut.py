@@ -12,7 +12,7 @@ from ..ir.dims import Dim, extent, kept_mask, leaves
 from ..ir.plan import Plan
 from ..ir.program import Program, state_of, tensor_args
 from .module import TrainableGraph
-from .rebuild import Sizes, apply_edit, batch_input, propagate_shapes
+from .rebuild import Sizes, apply_edit, batch_input, describe_values
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
@@ -23,10 +23,9 @@ def cut_graph(program: Program, plan: Plan) -> TrainableGraph:
     Removed indices are gone from every member. Where a branch is removed whole (size 0), what summed over it becomes
     its bias or zero. The input program is not changed; tensors that no removed axis touches are shared, not copied.
     """
-    graph = _Cutter(program, plan).graph()
-    state = cut_state(program, plan)
-    module = TrainableGraph(state, graph)
-    propagate_shapes(module, program.example)
+    cutter = _Cutter(program, plan)
+    module = TrainableGraph(cut_state(program, plan), cutter.graph())
+    describe_values(module, cutter.shapes())
     return module
 
 
@@ -85,6 +84,15 @@ class _Cutter:
         self.new.eliminate_dead_code(is_impure_node=_must_stay)
         self.new.lint()
         return self.new
+
+    def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Shape and element type of every new node whose dimensions are known, at the captured batch size."""
+        found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        for node, new in self.mapping.items():
+            dims, value = self.program.types.get(node.name), node.meta.get("val")
+            if dims is not None and isinstance(value, torch.Tensor) and node.op != "output":
+                found[new.name] = tuple(extent(d, self.sizes) for d in dims), value.dtype
+        return found
 
     def _is_empty(self, node: fx.Node) -> bool:
         if any(a in self.empty for a in tensor_args(node)) and node.name not in self.program.types:

@@ -6,9 +6,10 @@ from typing import Any, cast
 
 import torch
 from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from ..ir.dims import Concat, Dim, Leaf, Product, extent, leaves
-from ..ir.program import Edit, Program, SizeOf
+from ..ir.program import Edit, Program, SizeOf, state_of
 
 BATCH = "batch"
 
@@ -87,25 +88,20 @@ def _map_nodes(value: Any, mapping: Mapping[fx.Node, fx.Node]) -> Any:
     return fx.map_arg(value, lambda n: mapping.get(n, n))
 
 
-def propagate_shapes(module: fx.GraphModule, example: tuple[tuple[Any, ...], Mapping[str, Any]]) -> None:
-    """Record the shape and dtype of every node for the given example inputs, without computing anything."""
-    fake = torch._subclasses.fake_tensor.FakeTensorMode(allow_non_fake_inputs=True)  # pyright: ignore[reportPrivateUsage]
-    flat = torch.utils._pytree.tree_leaves(example)  # pyright: ignore[reportPrivateUsage]
-    inputs = [fake.from_tensor(v, static_shapes=True) if isinstance(v, torch.Tensor) else v for v in flat]
-    with fake, torch.no_grad():
-        _Recorder(module, fake).run(*inputs, enable_io_processing=False)
+def describe_values(module: fx.GraphModule, known: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    """Give every node a fake value: those whose shape is known at once, the others by running their operator on fakes."""
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    for node in module.graph.nodes:
+        if node.op == "get_attr":
+            tensor = state_of(module, str(node.target))
+            node.meta["val"] = _fake(mode, tuple(tensor.shape), tensor.dtype)
+        elif node.name in known:
+            node.meta["val"] = _fake(mode, *known[node.name])
+        elif node.op == "call_function":
+            args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
+            with mode, torch.no_grad():
+                node.meta["val"] = node.target(*args, **kwargs)
 
 
-class _Recorder(fx.Interpreter):
-    def __init__(self, module: fx.GraphModule, mode: Any) -> None:
-        super().__init__(module)
-        self.mode = mode
-
-    def fetch_attr(self, target: str) -> Any:
-        value = super().fetch_attr(target)
-        return self.mode.from_tensor(value, static_shapes=True) if isinstance(value, torch.Tensor) else value
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        n.meta["val"] = result
-        return result
+def _fake(mode: FakeTensorMode, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return FakeTensor(mode, torch.empty(shape, dtype=dtype, device="meta"), torch.device("cpu"))
