@@ -1,4 +1,5 @@
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import pytest
@@ -47,6 +48,12 @@ def two() -> Subject:
     return Subject(Two(), (torch.randn(2, 3, 9, 9),), {"scale": torch.tensor(3.0)})
 
 
+@cache
+def shared(make: Callable[[], Subject]) -> Subject:
+    """One subject for all peers, as a comparison has it: it is exported to ONNX once."""
+    return make()
+
+
 def need(name: str) -> None:
     for package in {"ONNX Runtime": ["onnxruntime", "onnxscript"], "OpenVINO": ["openvino", "onnxscript"]}.get(
         name.split(" default")[0], []
@@ -58,7 +65,7 @@ def need(name: str) -> None:
 @pytest.mark.parametrize("make", [convolutional, pruned, two])
 def test_every_peer_agrees_with_eager(name: str, make: Callable[[], Subject]) -> None:
     need(name)
-    found = build_peer(make(), name, threads=1)
+    found = build_peer(shared(make), name, threads=1)
     if name == "OpenVINO default precision" and isinstance(found, Absent):
         assert "its default precision on this processor is float32" in found.reason
         return
