@@ -36,7 +36,7 @@ def partition(graph: fx.GraphModule, target: Target) -> Partition:
     the target's block; what has no template becomes generated kernels on row-major tensors, which take the moves around
     them. Where a value is needed in the other layout, one `billhook.layout` kernel changes it for all that read it.
     """
-    emitter = Emitter(Grouping(graph.graph), target)
+    emitter = Emitter(Grouping(graph.graph, target), target)
     emitter.run()
     placeholders = [n for n in graph.graph.nodes if n.op == "placeholder"]
     outputs = tensor_args(next(iter(reversed(graph.graph.nodes))))

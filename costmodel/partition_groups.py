@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias, cast
 from torch import fx
 
 from ..ir.program import tensor_args
+from ..ir.target import Target
 from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, operator_name, permutation
 from .partition_layout import blocked_values, is_channel_cat, is_conv, is_map, is_pool
 
@@ -38,8 +39,8 @@ class Grouping:
     Moves that no group has taken are `loose`: each generated kernel that reads one does it itself while reading.
     """
 
-    def __init__(self, graph: fx.Graph) -> None:
-        self.blocked = blocked_values(graph)
+    def __init__(self, graph: fx.Graph, target: Target) -> None:
+        self.blocked = blocked_values(graph) if target.blocked else frozenset[fx.Node]()
         self.order = {node: i for i, node in enumerate(graph.nodes)}
         self.of_tail: dict[fx.Node, Group] = {}
         for node in graph.nodes:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 class Target:
     """Hardware that kernels are generated for.
 
-    kind: TVM's target kind ("llvm", "cuda", "opencl", ...); mcpu: the processor name that the code generator knows;
+    kind: TVM's target kind ("llvm", "cuda", "opencl", ...); mcpu: the processor name that the code generator knows
+    (for "cuda" the architecture, such as "sm_90");
     lanes: float32 lanes of the widest vector register; fine_lanes: the narrowest vector that still reaches the peak
     (8 on Zen 4, whose core has two 256-bit pipes); registers: vector registers; threads: threads of one inference.
     """
@@ -30,6 +31,11 @@ class Target:
         """
         fine = -(-channels // self.fine_lanes) * self.fine_lanes
         return self.lanes if fine % self.lanes == 0 else self.fine_lanes
+
+    @property
+    def blocked(self) -> bool:
+        """Whether feature maps are channel-blocked: on processors with vector registers. GPU threads read row-major maps."""
+        return self.kind in {"llvm", "c"}
 
     @property
     def width_step(self) -> int:
