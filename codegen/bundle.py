@@ -1,6 +1,8 @@
 """Bundles: a folder with everything that a compiled network needs to run and to be checked, with or without Python."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +37,7 @@ from .bundle_vector import TestVector, read_vector, relative_error, write_vector
 Timer = Callable[[Callable[[], object]], Latency]
 
 _RUNTIME = ("apache-tvm", "apache-tvm-ffi")
+_STDERR = 2
 _SLACK = 1.03  # what a repeated measurement of the same program may differ by
 
 
@@ -153,10 +156,25 @@ def verify(bundle: Path, timer: Timer | None = None) -> Verification:
     check_machine(manifest.target.architecture, manifest.target.features)
     _check_runtime(manifest)
     vector = read_vector((bundle / VECTOR).parent)
-    artifact = load_artifact(bundle / LIBRARY)
+    with _silent_runtime():
+        artifact = load_artifact(bundle / LIBRARY)
     outputs = [output.numpy() for output in artifact.run(*vector.inputs)]
     latency = timer(artifact.bind(*vector.inputs)) if timer else None
     return Verification(bundle, manifest, relative_error(outputs, vector.outputs), vector.tolerance, latency)
+
+
+@contextmanager
+def _silent_runtime() -> Generator[None]:
+    """TVM 0.27 prints a left-over debug line for every constant that it loads, from C++ and thus to the file descriptor."""
+    kept = os.dup(_STDERR)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDERR)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _check_runtime(manifest: Manifest) -> None:

@@ -44,6 +44,7 @@ def write_weights(module: torch.nn.Module, path: Path) -> None:
     write: Any = safetensors.torch.save_file  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     try:
         write(stored, path, metadata=aliases or None)
+        path.chmod(0o644)  # safetensors writes it for the owner only
     except SafetensorError as error:
         raise OutputError(f"{path}: cannot be written: {error}; free space or choose another folder") from error
 

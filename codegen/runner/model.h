@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <filesystem>
+#include <iostream>
 #include <new>
 #include <stdexcept>
 #include <string>
@@ -41,12 +42,25 @@ inline ffi::Tensor Empty(const std::vector<std::int64_t>& shape, const std::stri
                                   ffi::StringToDLDataType(dtype), DLDevice{kDLCPU, 0});
 }
 
+// Keeps std::cerr silent while it lives: TVM 0.27 prints a left-over debug line for every constant that it loads. What goes
+// wrong is thrown, not printed.
+class SilentErrorStream {
+ public:
+  SilentErrorStream() : buffer_(std::cerr.rdbuf(nullptr)) {}
+  ~SilentErrorStream() {
+    std::cerr.rdbuf(buffer_);
+    std::cerr.clear();
+  }
+  SilentErrorStream(const SilentErrorStream&) = delete;
+  SilentErrorStream& operator=(const SilentErrorStream&) = delete;
+
+ private:
+  std::streambuf* buffer_;
+};
+
 class Model {
  public:
-  explicit Model(const std::filesystem::path& library)
-      : library_(ffi::Module::LoadFromFile(std::filesystem::absolute(library).string())),
-        machine_(Lookup(library_, "vm_load_executable")().cast<ffi::Module>()),
-        main_(Initialized()) {}
+  explicit Model(const std::filesystem::path& library) : Model(library, SilentErrorStream()) {}
 
   // Inputs in the order of the model's arguments; outputs in order, nested ones flattened.
   std::vector<ffi::Tensor> Run(const std::vector<ffi::Tensor>& inputs) const {
@@ -59,6 +73,11 @@ class Model {
   }
 
  private:
+  Model(const std::filesystem::path& library, const SilentErrorStream&)
+      : library_(ffi::Module::LoadFromFile(std::filesystem::absolute(library).string())),
+        machine_(Lookup(library_, "vm_load_executable")().cast<ffi::Module>()),
+        main_(Initialized()) {}
+
   static ffi::Function Lookup(const ffi::Module& module, const std::string& name) {
     ffi::Optional<ffi::Function> found = module->GetFunction(name);
     if (!found.has_value()) throw std::runtime_error("the library has no function " + name + "; it was not built by Billhook");

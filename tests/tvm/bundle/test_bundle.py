@@ -44,6 +44,11 @@ def test_nothing_is_timed_without_a_timer(bundle: Path) -> None:
     assert found.within_budget is None
 
 
+def test_verifying_prints_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    verify(bundle)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_what_a_bundle_holds(bundle: Path, content: BundleContent) -> None:
     manifest = bundle_manifest.read_manifest(bundle)
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
@@ -54,6 +59,7 @@ def test_what_a_bundle_holds(bundle: Path, content: BundleContent) -> None:
     assert manifest.predicted is not None
     assert manifest.predicted.latency() == LATENCY
     assert load_plan(bundle).plan(content.program) == content.plan
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in bundle.rglob("*"))
     assert all((bundle / "licenses" / name).stat().st_size for name in ("tvm.LICENSE.txt", "tvm-ffi.LICENSE.txt", "README.md"))
 
 

@@ -25,6 +25,7 @@ def run(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_output_equals_that_of_python(runner: Path, original: Path, content: BundleContent, tmp_path: Path) -> None:
     done = run(runner, original, "--output", tmp_path / "out.bin", "--time", 5)
     assert done.returncode == 0, done.stderr
+    assert not done.stderr
     assert re.search(r"output 0: max relative error \S+, tolerance 0\.0001: ok", done.stdout)
     assert re.search(r"latency: min \S+ ms, median \S+ ms, 5 runs", done.stdout)
     (python,) = load_artifact(original / "lib" / "model.so").run(*content.vector.inputs)
