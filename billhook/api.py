@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -33,8 +33,8 @@ def trace(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any]
 
     example_inputs: a tensor or a tuple of arguments. Raises CaptureError or DataError. `print(program)` shows it.
     """
-    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    program, _ = run_passes(capture(model, args, kwargs), ANALYSIS)  # pyright: ignore[reportUnknownArgumentType]
+    args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
+    program, _ = run_passes(capture(model, args, kwargs), ANALYSIS)
     return program
 
 
@@ -60,6 +60,7 @@ def compile(  # noqa: A001
     loss: Loss | None = None,
     criterion: str | None = None,
     score_batches: int = 16,
+    probe_batches: int = 2,
     peers: Sequence[str] = ("torch eager",),
     threads: int = 1,
     database: Path | None = None,
@@ -71,7 +72,8 @@ def compile(  # noqa: A001
     dense latency (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data,
     weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
     trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
-    the report. score_batches: how many batches the scores are averaged over. database: where measurements are kept.
+    the report. score_batches: how many batches the
+    scores are averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept.
 
     Raises CaptureError, DataError, OptionError, MeasureError, and BudgetError stating the smallest reachable latency.
     """
@@ -88,6 +90,7 @@ def compile(  # noqa: A001
         loss=loss,
         criterion=criterion,
         score_batches=score_batches,
+        probe_batches=probe_batches,
         peers=peers,
         database=database or default_database({}),
         threads=threads,

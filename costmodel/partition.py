@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from torch import fx
 
-from ..ir.network import Network
-from ..ir.program import state_of, tensor_args
-from ..ir.target import Target
-from ..ir.workload import TensorType
+from billhook.ir.network import Network
+from billhook.ir.program import state_of, tensor_args
+from billhook.ir.target import Target
+from billhook.ir.workload import TensorType
 from .operators import dims_of, dtype_name
 from .origin import CallOrigin, Extents, dims_meta
 from .partition_emit import Emitter

@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..ir.errors import CaptureError
-from ..ir.network import Kernel
-from ..ir.target import Target
-from ..ir.workload import Arg, Call, Ref, Role, TensorType, Workload
+from billhook.ir.errors import CaptureError
+from billhook.ir.network import Kernel
+from billhook.ir.target import Target
+from billhook.ir.workload import Arg, Call, Ref, Role, TensorType, Workload
 from .operators import bound, dims_of, dtype_name, is_move, is_pointwise, is_reshape
 from .origin import CallOrigin, Extents, dims_meta, origin_meta
 from .partition_groups import Group, Grouping

@@ -6,8 +6,8 @@ from typing import Literal, TypeAlias, cast
 
 from torch import fx
 
-from ..ir.program import tensor_args
-from ..ir.target import Target
+from billhook.ir.program import tensor_args
+from billhook.ir.target import Target
 from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, operator_name, permutation
 from .partition_layout import blocked_values, is_channel_cat, is_conv, is_map, is_pool
 

@@ -4,9 +4,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
-from ..ir.dims import Concat, Dim, Leaf, Product, leaves
-from ..ir.target import Target
-from ..ir.workload import Workload
+from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves
+from billhook.ir.target import Target
+from billhook.ir.workload import Workload
 from .family import Coordinate, Widths
 from .network_cost import Kernel
 from .widths import ShapedKernel, WidthModel

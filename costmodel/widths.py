@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 
-from ..ir.dims import Concat, Dim, Leaf, extent, leaves
-from ..ir.errors import VerifyError
-from ..ir.program import Edit, Program, SizeOf, tensor_args
-from ..ir.target import Target
-from ..ir.workload import Call, Ref, Role, TensorType, Workload
+from billhook.ir.dims import Concat, Dim, Leaf, extent, leaves
+from billhook.ir.errors import VerifyError
+from billhook.ir.program import Edit, Program, SizeOf, tensor_args
+from billhook.ir.target import Target
+from billhook.ir.workload import Call, Ref, Role, TensorType, Workload
 from .operators import bound
 from .origin import CallOrigin, Extent, Extents, Path
 from .partition import Partition

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 
-from ..ir.workload import Arg, Call, Ref, Workload
+from billhook.ir.workload import Arg, Call, Ref, Workload
 from .operators import MOVES
 
 _LAYOUT = "billhook.layout"

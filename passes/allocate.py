@@ -17,7 +17,7 @@ from billhook.ir.errors import AxisError, BudgetError, OptionError
 
 from .allocation_eliminate import Elimination
 from .allocation_front import Front, Point, front, unreachable
-from .allocation_lagrange import Dual, solve_dual
+from .allocation_lagrange import Bound, Dual, solve_dual
 from .allocation_milp import solve_milp
 from .allocation_model import Model, build_model
 from .allocation_problem import AnyFactor, Factor, Floats, Ints, Problem, Resource, SumFactor, Variable, restrict
@@ -25,6 +25,7 @@ from .allocation_search import Swaps, fill
 from .allocation_solution import Marginal, Solution, Step, describe, relative_gap
 
 __all__ = [
+    "Bound",
     "Factor",
     "Front",
     "Marginal",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from billhook.ir.errors import BudgetError
+from billhook.ir.errors import BudgetError, OptionError
 
 from .allocation_eliminate import Elimination
 from .allocation_lagrange import Bound, envelope, solve_dual
@@ -51,6 +51,8 @@ class Front:
 
     def at(self, budget: float) -> Solution:
         """The best point within the budget, with its gap. Raises BudgetError below the fastest point."""
+        if np.isnan(budget):
+            raise OptionError("the budget is not a number; give seconds")
         point = int(np.searchsorted(self.seconds, budget, side="right")) - 1
         if point < 0:
             raise BudgetError(unreachable(budget, float(self.seconds[0])))

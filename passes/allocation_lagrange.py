@@ -4,17 +4,16 @@ With a price per unit of every budget the problem falls apart into an exact elim
 (Dantzig and Wolfe 1960), which for a single budget is the walk along the envelope to the segment above that budget (Everett 1963).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize  # pyright: ignore[reportMissingTypeStubs]
+from scipy import optimize
 
 from .allocation_eliminate import Elimination
 from .allocation_problem import Floats, Ints
 
-_linprog: Callable[..., Any] = optimize.linprog  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+_optimize: Any = optimize  # scipy has no types
 _EPS = 1e-9  # relative to the range of each channel
 
 
@@ -134,7 +133,7 @@ def _master(values: Floats, costs: Floats, elastic: bool) -> tuple[float, Floats
     """
     plans, rows = costs.shape
     excess = np.eye(rows) if elastic else np.zeros((rows, 0))
-    result = _linprog(
+    result = _optimize.linprog(
         np.concatenate([-values, np.ones(excess.shape[1])]),
         A_ub=np.hstack([costs.T, -excess]),
         b_ub=np.zeros(rows),

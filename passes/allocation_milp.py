@@ -5,21 +5,18 @@ the x of each of its variables. The decisions' x are binary, everything else fol
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from scipy import optimize, sparse  # pyright: ignore[reportMissingTypeStubs]
+from scipy import optimize, sparse
 
 from .allocation_model import Model
 from .allocation_problem import Floats, Ints
 
-_milp: Callable[..., Any] = optimize.milp  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-_Bounds: Callable[..., Any] = optimize.Bounds
-_Constraint: Callable[..., Any] = optimize.LinearConstraint
-_coo: Callable[..., Any] = sparse.coo_array
+_optimize: Any = optimize  # scipy has no types
+_sparse: Any = sparse
 _ROW_SCALE = 1e3  # a limit's row is scaled to this, so that HiGHS's absolute tolerance of 1e-6 is 1e-9 of the limit
 
 
@@ -89,7 +86,7 @@ def _solve(model: Model, limits: Floats, excluded: list[Ints], gap: float, secon
     bars = np.zeros((len(excluded), columns))
     for bar, plan in zip(bars, excluded, strict=True):
         bar[offsets[: model.decisions] + plan] = 1.0
-    extra = [_Constraint(bars, -np.inf, model.decisions - 1.0)] if excluded else []
+    extra = [_optimize.LinearConstraint(bars, -np.inf, model.decisions - 1.0)] if excluded else []
     result = _run(model, limits, np.concatenate(gains), rows, upper, extra, {"time_limit": seconds, "mip_rel_gap": gap})
     choice = None
     if result.x is not None:
@@ -108,15 +105,17 @@ def _unit(model: Model) -> float:
 def _run(model: Model, limits: Floats, gains: Floats, rows: _Rows, upper: Floats, extra: list[Any], options: dict[str, float]) -> Any:
     offsets = np.cumsum([0, *model.states])
     owner = np.repeat(np.arange(len(model.states)), model.states)
-    one_state = _coo((np.ones(offsets[-1]), (owner, np.arange(offsets[-1]))), shape=(len(model.states), len(upper)))
-    constraints = [_Constraint(one_state.tocsr(), 1.0, 1.0), *extra]
+    one_state = _sparse.coo_array((np.ones(offsets[-1]), (owner, np.arange(offsets[-1]))), shape=(len(model.states), len(upper)))
+    constraints = [_optimize.LinearConstraint(one_state.tocsr(), 1.0, 1.0), *extra]
     if rows.count:
         data = (np.concatenate(rows.signs), (np.concatenate(rows.rows), np.concatenate(rows.columns)))
-        constraints.append(_Constraint(_coo(data, shape=(rows.count, len(upper))).tocsr(), 0.0, 0.0))
+        constraints.append(_optimize.LinearConstraint(_sparse.coo_array(data, shape=(rows.count, len(upper))).tocsr(), 0.0, 0.0))
     room = limits - model.constants[1:]
     for r in np.flatnonzero(np.isfinite(room)):
         scale = _ROW_SCALE / max(abs(room[r]), float(np.abs(gains[:, 1 + r]).max()), 1e-300)
-        constraints.append(_Constraint(gains[None, :, 1 + r] * scale, -np.inf, room[r] * scale))
+        constraints.append(_optimize.LinearConstraint(gains[None, :, 1 + r] * scale, -np.inf, room[r] * scale))
     integral = np.zeros(len(upper))
     integral[: offsets[model.decisions]] = 1
-    return _milp(-gains[:, 0] / _unit(model), integrality=integral, bounds=_Bounds(0.0, upper), constraints=constraints, options=options)
+    return _optimize.milp(
+        -gains[:, 0] / _unit(model), integrality=integral, bounds=_optimize.Bounds(0.0, upper), constraints=constraints, options=options
+    )

@@ -115,6 +115,8 @@ class Problem:
     keep_one: tuple[tuple[str, ...], ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.variables:
+            raise DataError("nothing to allocate: no axis has a choice of sizes; see which axes are frozen and why")
         for where, names in self._references():
             unknown = [n for n in names if n not in self.variables]
             if unknown:

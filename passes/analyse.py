@@ -1,6 +1,6 @@
 """The analysis of a captured program: the passes, in order, that end in axes."""
 
-from ..ir.passes import Transform
+from billhook.ir.passes import Transform
 from .fold import fold_positions
 from .infer import infer_axes
 

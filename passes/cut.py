@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from ..ir.dims import Dim, extent, kept_mask, leaves
-from ..ir.plan import Plan
-from ..ir.program import Program, state_of, tensor_args
+from billhook.ir.dims import Dim, extent, kept_mask, leaves
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program, state_of, tensor_args
 from .module import TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input, describe_values
 

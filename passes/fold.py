@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..ir.program import Program, tensor_args
+from billhook.ir.program import Program, tensor_args
 
 RAMPS = frozenset({"aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.hann_window"})
 MAX_BYTES = 2**28

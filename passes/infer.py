@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..ir.axis import Axis, Member, Reason
-from ..ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
-from ..ir.program import Edit, Program, Read, SizeOf, state_of
+from billhook.ir.axis import Axis, Member, Reason
+from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
+from billhook.ir.program import Edit, Program, Read, SizeOf, state_of
 from .rules import Context, find_rule
 from .rules.context import PendingEdit, PendingRead, Result, TermSize
 from .rules.contraction import unsolved

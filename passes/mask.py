@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from ..ir.dims import Dim, kept_mask
-from ..ir.plan import Plan
-from ..ir.program import Program, Read, tensor_args
+from billhook.ir.dims import Dim, kept_mask
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program, Read, tensor_args
 from .cut import touches
 from .module import TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input

@@ -36,16 +36,23 @@ class TrainableGraph(fx.GraphModule):
 
     def train(self, mode: bool = True) -> "TrainableGraph":
         """Switch dropout and batch normalisation; returns self, as torch's own modules do."""
+        self._switch([n for n in self.graph.nodes if n.meta.get(SWITCHES)], mode)
+        super().train(mode)
+        return self
+
+    def use_batch_statistics(self) -> None:
+        """Normalise by the statistics of each batch while everything else stays in evaluation mode; train() or eval() end it."""
+        self._switch([n for n in self.graph.nodes if n.meta.get(SWITCHES) and "batch_norm" in str(n.target)], True)
+
+    def _switch(self, nodes: list[fx.Node], mode: bool) -> None:
         changed = False
-        for node in self.graph.nodes:
-            for i in node.meta.get(SWITCHES, ()):
+        for node in nodes:
+            for i in node.meta[SWITCHES]:
                 if node.args[i] != mode:
                     node.update_arg(i, mode)
                     changed = True
         if changed:
             self.recompile()
-        super().train(mode)
-        return self
 
 
 def _switches(node: fx.Node) -> tuple[int, ...]:

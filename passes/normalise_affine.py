@@ -5,8 +5,8 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..costmodel.operators import dims_of, operator_name
-from ..costmodel.origin import dims_meta
+from billhook.costmodel.operators import dims_of, operator_name
+from billhook.costmodel.origin import dims_meta
 from .normalise_draft import Draft
 
 aten: Any = torch.ops.aten

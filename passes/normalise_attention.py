@@ -9,8 +9,8 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..costmodel.operators import dims_of, is_reshape, operator_name, permutation, value_of
-from ..costmodel.origin import CallOrigin, dims_meta
+from billhook.costmodel.operators import dims_of, is_reshape, operator_name, permutation, value_of
+from billhook.costmodel.origin import CallOrigin, dims_meta
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
 

@@ -5,9 +5,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..costmodel.operators import is_pointwise, operator_name
-from ..costmodel.origin import dims_meta
-from ..ir.program import tensor_args
+from billhook.costmodel.operators import is_pointwise, operator_name
+from billhook.costmodel.origin import dims_meta
+from billhook.ir.program import tensor_args
 from .normalise_draft import Draft
 from .normalise_inplace import memory, written
 

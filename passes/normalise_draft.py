@@ -8,9 +8,9 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
-from ..costmodel.origin import CallOrigin, DimOf, Extents, dims_meta
-from ..ir.errors import CaptureError
-from ..ir.program import state_of
+from billhook.costmodel.origin import CallOrigin, DimOf, Extents, dims_meta
+from billhook.ir.errors import CaptureError
+from billhook.ir.program import state_of
 
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 

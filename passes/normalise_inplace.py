@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..ir.errors import CaptureError
-from ..ir.program import tensor_args
+from billhook.ir.errors import CaptureError
+from billhook.ir.program import tensor_args
 from .normalise_draft import Draft
 
 

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..costmodel.operators import dims_of, is_move, is_pointwise, is_reshape, keeps_last, operator_name, permutation
-from ..costmodel.origin import CallOrigin, Extents, dims_meta, origin_meta
-from ..ir.program import tensor_args
+from billhook.costmodel.operators import dims_of, is_move, is_pointwise, is_reshape, keeps_last, operator_name, permutation
+from billhook.costmodel.origin import CallOrigin, Extents, dims_meta, origin_meta
+from billhook.ir.program import tensor_args
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
 

@@ -7,10 +7,10 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from ..costmodel.operators import operator_name
-from ..costmodel.origin import CallOrigin, Extent, Extents, Path, SplitAt, dims_meta, origin_meta
-from ..ir.errors import CaptureError
-from ..ir.program import shape_of, tensor_args
+from billhook.costmodel.operators import operator_name
+from billhook.costmodel.origin import CallOrigin, Extent, Extents, Path, SplitAt, dims_meta, origin_meta
+from billhook.ir.errors import CaptureError
+from billhook.ir.program import shape_of, tensor_args
 from .normalise_draft import Draft
 
 aten: Any = torch.ops.aten

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from ..ir.plan import Plan
-from ..ir.program import Program
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
 from .cut import cut_graph
 from .mask import mask_graph
 

@@ -8,8 +8,8 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from ..ir.dims import Concat, Dim, Leaf, Product, extent, leaves
-from ..ir.program import Edit, Program, SizeOf, state_of
+from billhook.ir.dims import Concat, Dim, Leaf, Product, extent, leaves
+from billhook.ir.program import Edit, Program, SizeOf, state_of
 
 BATCH = "batch"
 

@@ -1,7 +1,7 @@
 """Which axes may go entirely: size 0 must leave a path from the inputs to every output."""
 
 from collections.abc import Collection, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import networkx as nx
 
@@ -10,6 +10,7 @@ from billhook.ir.dims import Dim, extent
 from billhook.ir.program import Program, tensor_args
 
 Flow: TypeAlias = "nx.DiGraph[str]"
+_queries: Any = nx  # whose functions are typed in part only
 
 
 def removable_axes(program: Program) -> tuple[Axis, ...]:
@@ -23,9 +24,9 @@ def removable_axes(program: Program) -> tuple[Axis, ...]:
 
 def keeps_paths(program: Program, removed: Collection[str], flow: "Flow | None" = None) -> bool:
     """Whether every output that depends on an input still does when these axes have size 0."""
-    graph = flow if flow is not None else data_flow(program)
+    graph: Flow = flow if flow is not None else data_flow(program)
     sizes = dict.fromkeys(removed, 0)
-    alive: Flow = nx.restricted_view(graph, [n for n in graph if _vanishes(program.types.get(n, ()), sizes)], [])
+    alive: Flow = _queries.restricted_view(graph, [n for n in graph if _vanishes(program.types.get(n, ()), sizes)], [])
     outputs = [n for n in graph.predecessors("output") if graph.nodes[n]["fed"]]
     return all(name in alive and _fed(alive, name) for name in outputs)
 
@@ -40,13 +41,23 @@ def data_flow(program: Program) -> Flow:
             inputs.append(node.name)
         graph.add_edges_from((arg.name, node.name) for arg in tensor_args(node))
     for name in inputs:
-        for reached in {name, *nx.descendants(graph, name)}:
+        for reached in {name, *_reach(graph, name)}:
             graph.nodes[reached]["fed"] = True
     return graph
 
 
-def _fed(graph: Flow, name: str) -> bool:
-    return any(graph.nodes[n]["input"] for n in {name, *nx.ancestors(graph, name)})
+def _reach(graph: "Flow", name: str) -> set[str]:
+    found: set[str] = _queries.descendants(graph, name)
+    return found
+
+
+def _sources(graph: "Flow", name: str) -> set[str]:
+    found: set[str] = _queries.ancestors(graph, name)
+    return found
+
+
+def _fed(graph: "Flow", name: str) -> bool:
+    return any(graph.nodes[n]["input"] for n in {name, *_sources(graph, name)})
 
 
 def _vanishes(dims: tuple[Dim, ...], sizes: Mapping[str, int]) -> bool:

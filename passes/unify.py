@@ -8,7 +8,7 @@ by strictly smaller ones, so solving always ends; merging is union by size, so a
 from dataclasses import dataclass, replace
 from typing import TypeAlias, final
 
-from ..ir.axis import Reason
+from billhook.ir.axis import Reason
 
 UNKNOWN = Reason("", "", "")
 MAX_REASONS = 4  # per atom; a stem that everything freezes would otherwise collect thousands

@@ -8,7 +8,7 @@ from typing import cast
 
 from torch import fx
 
-from ..ir.program import tensor_args
+from billhook.ir.program import tensor_args
 from .rules import Context
 from .rules.context import Terms
 from .unify import Atom, Term, atoms, freeze

@@ -11,25 +11,27 @@ from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
 from .allocate import Factor, Problem, SumFactor, Variable
 from .allocation_problem import AnyFactor
-from .saliency import Scores, best_indices, retained
+from .saliency import Floats, Scores, best_indices
 
 
 def width_problem(
     program: Program,
-    scores: Scores,
+    worth: Mapping[str, Floats],
     candidates: Mapping[str, Sequence[int]],
     costs: CostTables,
     *,
     keep_one: Sequence[tuple[str, ...]] = (),
     uniform: Sequence[tuple[str, ...]] = (),
 ) -> Problem:
-    """Maximise the retained score of all prunable axes; the tables are in seconds, axes with one candidate are constants."""
+    """Maximise the sum of the axes' worths; the tables are in seconds, axes with one candidate are constants.
+
+    worth: V(k) for k = 0 .. size of every axis with a choice: retained scores, or what probes measured.
+    """
     variables: dict[str, Variable] = {}
     for axis in program.axes:
         sizes = tuple(candidates[axis.name])
         if len(sizes) > 1:
-            worth = retained(scores[axis.name])
-            variables[axis.name] = Variable(sizes, np.array([worth[s] for s in sizes]))
+            variables[axis.name] = Variable(sizes, np.array([worth[axis.name][s] for s in sizes]))
     factors = tuple(_factor(table, candidates, variables) for table in costs.tables)
     return Problem(variables, factors, costs.constant, keep_one=tuple(keep_one), uniform=tuple(uniform))
 
@@ -50,7 +52,9 @@ def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables
             return _diagonal(table.name, names, seconds[fixed])
         return Factor(table.name, names, seconds[fixed])
     if len(sums) > 1 or len(table.coordinates) > 2:
-        raise OptionError(f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths in all; at most 1 and 2 are supported")
+        raise OptionError(
+            f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths in all; at most 1 and 2 are supported"
+        )
     inputs = tuple(axis for axis in sums[0] if axis in variables)
     offset = sum(candidates[axis][0] for axis in sums[0] if axis not in variables)
     widths = tuple(w - offset for w in table.widths[0])

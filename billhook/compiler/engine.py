@@ -65,7 +65,9 @@ class Engine:
         self._store: Store = open_store(database)
         conditions = Conditions(fingerprint(target, this_machine().cpu), f"trials:{trials}", installed_versions(SOFTWARE))
         self._tuner = Tuner(target, trials, database.parent / "schedules")
-        self._tuner.remember((s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None)
+        self._tuner.remember(
+            (s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None
+        )
         self.costs = MeasuredCosts(self._store, self._measure, conditions, len(cores))
         self.measured = 0  # kernels timed by this engine, as opposed to found in the database
 

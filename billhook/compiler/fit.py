@@ -12,7 +12,7 @@ from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
-from billhook.passes.saliency import Scores
+from billhook.passes.saliency import Floats, Scores
 from billhook.passes.width_problem import plan_of, width_problem
 
 from .engine import Build, Engine
@@ -52,13 +52,21 @@ class Fitted:
     rounds: tuple[Round, ...]
 
 
+@dataclass(frozen=True)
+class Values:
+    """What is to be retained. scores rank the indices of each axis; worth V(k), k = 0 .. size, compares the axes."""
+
+    scores: Scores
+    worth: Mapping[str, Floats]
+
+
 class Fitter:
-    """Chooses sizes for budgets, with scores and costs fixed."""
+    """Chooses sizes for budgets, with values and costs fixed."""
 
     def __init__(
-        self, engine: Engine, program: Program, scores: Scores, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]
+        self, engine: Engine, program: Program, values: Values, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]
     ) -> None:
-        self.engine, self.program, self.scores, self.cost, self.candidates = engine, program, scores, cost, candidates
+        self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
         self.whole = {name: sizes[-1] for name, sizes in candidates.items()}
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
@@ -92,7 +100,7 @@ class Fitter:
 
     def _problem(self) -> Problem:
         tables = self.cost.tables(self.candidates, self.calibration)
-        return width_problem(self.program, self.scores, self.candidates, tables, keep_one=self._keep_one)
+        return width_problem(self.program, self.values.worth, self.candidates, tables, keep_one=self._keep_one)
 
     def _solve(self, goal: float) -> Solution:
         while True:
@@ -104,7 +112,7 @@ class Fitter:
 
     def cut(self, sizes: Sizes) -> tuple[Pruned, Build]:
         """Carry a choice out and compile it."""
-        pruned = carry_out(self.program, plan_of(self.program, self.scores, sizes))
+        pruned = carry_out(self.program, plan_of(self.program, self.values.scores, sizes))
         return pruned, self.engine.build(pruned.program.graph, self.program.example)
 
 

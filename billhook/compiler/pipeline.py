@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from torch.nn import functional as F
@@ -21,14 +21,15 @@ from billhook.passes.candidate_sizes import candidate_sizes
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
-from billhook.passes.saliency import Scores
+from billhook.passes.probe import probed_worth
+from billhook.passes.saliency import retained
 from billhook.passes.saliency_criteria import find_criterion
 from billhook.passes.saliency_gradients import collect_gradients
 
 from .budget import BudgetedLatency, as_budget
 from .compare import Contest, kernel_times
 from .engine import Engine
-from .fit import Fitted, Fitter, fit
+from .fit import Fitted, Fitter, Values, fit
 from .result import Result
 from .stages import Stages
 
@@ -49,6 +50,7 @@ class Job:
     loss: Loss
     criterion: str
     score_batches: int
+    probe_batches: int
     peers: Sequence[str]
     database: Path
 
@@ -78,8 +80,8 @@ class Compiler:
             comparison = contest.dense()
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
         with self.stages.stage("saliency"):
-            scores = self.scores()
-        fitter = Fitter(self.engine, self.program, scores, cost, self.candidates)
+            values = self.values()
+        fitter = Fitter(self.engine, self.program, values, cost, self.candidates)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = fit(fitter, budget, contest.of_build)
@@ -88,14 +90,15 @@ class Compiler:
         self.fitter, self.contest = fitter, contest
         return self.finish(fitted, contest)
 
-    def scores(self) -> Scores:
-        """Scores of every axis by the job's criterion."""
-        criterion = find_criterion(self.job.criterion)
+    def values(self) -> Values:
+        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss."""
+        job, criterion = self.job, find_criterion(self.job.criterion)
         module = cut_graph(self.program, Plan({}))
-        if self.job.data is None:
-            return criterion(self.program, module)
-        gradients = collect_gradients(module, self.job.data, self.job.loss, self.job.score_batches, self.progress)
-        return criterion(self.program, module, gradients)
+        if job.data is None:
+            scores = criterion(self.program, module)
+            return Values(scores, {name: retained(s) for name, s in scores.items()})
+        scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
+        return Values(scores, probed_worth(self.program, scores, self.candidates, job.data, job.loss, job.probe_batches, self.progress))
 
     def finish(self, fitted: Fitted, contest: Contest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""
@@ -138,19 +141,20 @@ def make_job(
     loss: Loss | None,
     criterion: str | None,
     score_batches: int,
+    probe_batches: int,
     peers: Sequence[str],
     database: Path,
     threads: int,
 ) -> Job:
     """Check and complete the options. Raises OptionError, DataError."""
-    args = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
+    args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     chosen = criterion or ("taylor" if data is not None else "l2")
     find_criterion(chosen)  # a wrong name is said at once, not after minutes of measuring
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
     return Job(
         model=model,
-        example=(args, {}),  # pyright: ignore[reportUnknownArgumentType]
+        example=(args, {}),
         target=find_target(target, threads),
         budget=as_budget(latency),
         data=data,
@@ -159,6 +163,7 @@ def make_job(
         loss=loss or F.cross_entropy,
         criterion=chosen,
         score_batches=score_batches,
+        probe_batches=probe_batches,
         peers=tuple(peers),
         database=database,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from billhook.costmodel.machine import this_machine
 from billhook.costmodel.statistics import Timing
@@ -12,17 +12,15 @@ from billhook.passes.allocate import Front, Solution
 from billhook.report.record import AxisRow, Check, FrontPoint, KernelRow, Record, Stage
 
 from .compare import OURS
+from .outcome import Outcome
 from .stages import peak_memory
-
-if TYPE_CHECKING:
-    from .result import Result
 
 PACKAGES = ("billhook", "torch", "apache-tvm", "apache-tvm-ffi", "onnxruntime", "openvino", "numpy", "scipy")
 MOST_POINTS = 400  # of the front, in the record
 EQUAL = 1e-4  # relative error to which the compiled network equals torch
 
 
-def make_record(result: "Result", title: str, **more: Any) -> Record:
+def make_record(result: Outcome, title: str, **more: Any) -> Record:
     """The record of a compilation; `more` overrides or adds fields (accuracies, seeds, notes, ...)."""
     machine = this_machine(PACKAGES)
     latency, comparison, solution = result.latency, result.comparison, result.fitted.solution
@@ -88,7 +86,7 @@ def axis_rows(program: Program, plan: Plan) -> tuple[AxisRow, ...]:
     )
 
 
-def kernel_rows(result: "Result") -> tuple[KernelRow, ...]:
+def kernel_rows(result: Outcome) -> tuple[KernelRow, ...]:
     """Every kernel of the build, predicted (timed alone, cold weights) against measured (inside the network)."""
     return tuple(
         KernelRow(
@@ -102,7 +100,7 @@ def kernel_rows(result: "Result") -> tuple[KernelRow, ...]:
     )
 
 
-def checks(result: "Result") -> tuple[Check, ...]:
+def checks(result: Outcome) -> tuple[Check, ...]:
     """What was verified on the way."""
     error, latency = result.build.error, result.latency
     off = latency.predicted.seconds / latency.measured.seconds - 1
@@ -118,7 +116,7 @@ def checks(result: "Result") -> tuple[Check, ...]:
     )
 
 
-def notes(result: "Result") -> tuple[str, ...]:
+def notes(result: Outcome) -> tuple[str, ...]:
     """What a reader should know about the numbers."""
     found = [f"round {i + 1}: predicted {r.predicted}, measured {r.measured}" for i, r in enumerate(result.fitted.rounds)]
     found += [f"{name} took no part: {why}" for name, why in result.comparison.absent.items()]
@@ -130,14 +128,14 @@ def notes(result: "Result") -> tuple[str, ...]:
     return (*found, f"calibration: {result.fitted.calibration}")
 
 
-def environment(result: "Result") -> dict[str, str]:
+def environment(result: Outcome) -> dict[str, str]:
     """The machine, as text."""
     machine = this_machine()
     facts = {"cpu": machine.cpu, "cores": str(machine.cores), "threads": str(result.target.threads), "system": machine.system}
     return facts | {"load": f"{machine.load:.1f}" if machine.load is not None else "unknown", "governor": machine.governor or "unknown"}
 
 
-def _sides(result: "Result") -> tuple[tuple[str, Mapping[str, Timing]], ...]:
+def _sides(result: Outcome) -> tuple[tuple[str, Mapping[str, Timing]], ...]:
     return ("dense", result.comparison.dense), ("pruned", result.comparison.pruned)
 
 

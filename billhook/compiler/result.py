@@ -1,70 +1,24 @@
 """What a compilation gives back: the model, the plan, the proof, the kernels, and how to save and show them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.utils import _pytree as pytree
 
 from billhook.codegen.bundle import BundleContent, fill_bundle
 from billhook.codegen.bundle_manifest import MANIFEST
 from billhook.codegen.bundle_vector import TestVector
 from billhook.ir.atomic import atomic_folder
-from billhook.ir.plan import Plan
-from billhook.ir.program import Program
-from billhook.ir.target import Target
-from billhook.options import Budget
-from billhook.passes.allocate import Front
-from billhook.passes.prune import Pruned
 from billhook.report import render
 from billhook.report.record import Record, write_record
 
-from .budget import BudgetedLatency
-from .compare import Comparison, KernelTime
-from .engine import Build
-from .fit import Fitted
+from .outcome import Outcome
 from .record import make_record
-from .stages import Stages
 
 
-@dataclass(frozen=True)
-class Result:
-    """A compiled network.
-
-    model: trainable, fine-tuned; oracle_error: of the cut against the masked network on the example; quality: what the user's evaluate function said of "dense" and "pruned".
-    """
-
-    budget: Budget
-    latency: BudgetedLatency
-    target: Target
-    program: Program
-    pruned: Pruned
-    fitted: Fitted
-    build: Build
-    comparison: Comparison
-    kernels: tuple[KernelTime, ...]
-    quality: dict[str, float]
-    oracle_error: float
-    stages: Stages
-
-    @property
-    def model(self) -> nn.Module:
-        return self.pruned.model
-
-    @property
-    def plan(self) -> Plan:
-        return self.pruned.plan
-
-    @property
-    def front(self) -> Front:
-        return self.fitted.front
-
-    @property
-    def met(self) -> bool:
-        """Whether the re-measured latency is within the budget."""
-        return self.latency.met
+class Result(Outcome):
+    """A compiled network: an outcome that can be shown and saved."""
 
     @property
     def bundle(self) -> BundleContent:

@@ -59,6 +59,7 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
         loss=None,
         criterion="taylor",
         score_batches=10,
+        probe_batches=1,
         peers=PEERS,
         database=database,
         threads=1,
@@ -66,7 +67,11 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
     teacher = Teacher(dense, train, progress)
     with Engine(job.target, database, progress) as engine:
         found: dict[str, Scores] = {}
-        job = replace(job, finetune=lambda model, _dense: found.update(pruned=recovered(model, teacher, test)))
+
+        def recover(model: nn.Module, _dense: nn.Module) -> None:
+            found["pruned"] = recovered(model, teacher, test)
+
+        job = replace(job, finetune=recover)
         compiler = Compiler(job, engine, progress, stages)
         result = compiler.run()
         with stages.stage("uniform baseline"):

@@ -4,7 +4,7 @@ import math
 
 from torch import fx
 
-from ..unify import Atom, prod
+from billhook.passes.unify import Atom, prod
 from .context import Context, Result
 from .registry import rule
 

@@ -6,9 +6,9 @@ from typing import Any, TypeAlias, final
 
 from torch import fx
 
-from ...ir.axis import Reason, Role
-from ...ir.program import Edit, Read, shape_of, tensor_args
-from ..unify import Atom, Conflict, Term, atoms, freeze, mark, prod, split, unify
+from billhook.ir.axis import Reason, Role
+from billhook.ir.program import Edit, Read, shape_of, tensor_args
+from billhook.passes.unify import Atom, Conflict, Term, atoms, freeze, mark, prod, split, unify
 
 Terms: TypeAlias = tuple[Term, ...]
 Result: TypeAlias = Terms | list[Terms]

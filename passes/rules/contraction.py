@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import fx
 
-from ..unify import Atom, Term, prod
+from billhook.passes.unify import Atom, Term, prod
 from .context import Context, Result, TermSize
 from .registry import rule
 
@@ -189,7 +189,7 @@ def outer(ctx: Context, node: fx.Node) -> Result:
 
 def unsolved(ctx: Context, node: fx.Node, why: str) -> Result:
     """Freeze everything that a node touches, and return frozen results of its recorded shapes."""
-    from ...ir.program import tensor_args
+    from billhook.ir.program import tensor_args
 
     for value in tensor_args(node):
         terms = ctx.terms.get(value, ())

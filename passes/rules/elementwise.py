@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from ...ir.program import tensor_args
+from billhook.ir.program import tensor_args
 from .context import Context, Result
 from .registry import rule
 

@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import fx
 
-from ...ir.program import tensor_args
-from ..unify import Atom, Term
+from billhook.ir.program import tensor_args
+from billhook.passes.unify import Atom, Term
 from .context import Context, Result
 from .contraction import unsolved
 from .registry import rule

@@ -2,7 +2,7 @@
 
 from torch import fx
 
-from ..unify import Atom, prod
+from billhook.passes.unify import Atom, prod
 from .context import Context, Result, TermSize
 from .registry import rule
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import fx
 
-from ..unify import Atom, Term, cat, prod
+from billhook.passes.unify import Atom, Term, cat, prod
 from .context import Context, Result, TermSize
 from .contraction import SPATIAL
 from .registry import rule

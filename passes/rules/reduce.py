@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..unify import Term
+from billhook.passes.unify import Term
 from .context import Context, Result
 from .registry import rule
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from ..unify import Atom, Term, cat, prod, resolve
+from billhook.passes.unify import Atom, Term, cat, prod, resolve
 from .context import Context, Result, TermSize
 from .contraction import unsolved
 from .registry import rule

@@ -1,0 +1,56 @@
+"""What a compilation has found: the values that its record and its bundle are made from."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.ir.target import Target
+from billhook.options import Budget
+from billhook.passes.allocate import Front
+from billhook.passes.prune import Pruned
+
+from .budget import BudgetedLatency
+from .compare import Comparison, KernelTime
+from .engine import Build
+from .fit import Fitted
+from .stages import Stages
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A compiled network.
+
+    model: trainable, fine-tuned; oracle_error: of the cut against the masked network on the example; quality: what the user's evaluate function said of "dense" and "pruned".
+    """
+
+    budget: Budget
+    latency: BudgetedLatency
+    target: Target
+    program: Program
+    pruned: Pruned
+    fitted: Fitted
+    build: Build
+    comparison: Comparison
+    kernels: tuple[KernelTime, ...]
+    quality: dict[str, float]
+    oracle_error: float
+    stages: Stages
+
+    @property
+    def model(self) -> nn.Module:
+        return self.pruned.model
+
+    @property
+    def plan(self) -> Plan:
+        return self.pruned.plan
+
+    @property
+    def front(self) -> Front:
+        return self.fitted.front
+
+    @property
+    def met(self) -> bool:
+        """Whether the re-measured latency is within the budget."""
+        return self.latency.met
