@@ -117,7 +117,8 @@ def fill_bundle(stage: Path, content: BundleContent) -> Manifest:
     """Write a bundle into an empty folder that somebody else publishes; see `write_bundle`."""
     library = stage / LIBRARY
     library.parent.mkdir()
-    content.artifact.export(library)
+    with _silent_runtime():
+        content.artifact.export(library)
     made_for = architecture(library)
     add_runtime(stage, made_for)
     (stage / VECTOR).parent.mkdir()
@@ -165,7 +166,7 @@ def verify(bundle: Path, timer: Timer | None = None) -> Verification:
 
 @contextmanager
 def _silent_runtime() -> Generator[None]:
-    """TVM 0.27 prints a left-over debug line for every constant that it loads, from C++ and thus to the file descriptor."""
+    """TVM 0.27 prints a left-over debug line for every constant that it saves or loads, from C++ and thus to the file descriptor."""
     kept = os.dup(_STDERR)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, _STDERR)

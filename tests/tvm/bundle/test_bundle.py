@@ -44,8 +44,9 @@ def test_nothing_is_timed_without_a_timer(bundle: Path) -> None:
     assert found.within_budget is None
 
 
-def test_verifying_prints_nothing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    verify(bundle)
+def test_writing_and_verifying_print_nothing(content: BundleContent, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_bundle(tmp_path / "out", content)
+    verify(tmp_path / "out")
     assert capfd.readouterr() == ("", "")
 
 
