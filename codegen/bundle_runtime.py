@@ -23,7 +23,7 @@ def add_runtime(bundle: Path, made_for: str) -> None:
     made_for: architecture of the bundle's library, which the installed runtime must share.
 
     Raises:
-        BundleError: the installed runtime is for another architecture.
+        BundleError: the installed runtime is for another architecture, or has no licence file.
     """
     for library in (Path(tvm.libinfo.find_libtvm_runtime()), Path(tvm_ffi.libinfo.find_libtvm_ffi())):
         if architecture(library) != made_for:
@@ -49,9 +49,10 @@ def _add_licences(folder: Path) -> None:
     notes = resources.files("billhook.codegen") / "runner" / "LICENSES.md"
     (folder / "README.md").write_bytes(notes.read_bytes())
     for package in (tvm, tvm_ffi):
-        name = package.__name__.replace("_", "-")
         home = Path(str(package.__file__)).parent
-        wheel = next(home.parent.glob(f"apache_{package.__name__}-*.dist-info"))
-        for path in (home / "LICENSE", home / "NOTICE", *sorted((wheel / "licenses").glob("*"))):
-            if path.is_file():
-                shutil.copyfile(path, folder / f"{name}.{path.name}.txt")
+        wheels = home.parent.glob(f"apache_{package.__name__}-*.dist-info/licenses/*")
+        texts = [path for path in (home / "LICENSE", home / "NOTICE", *sorted(wheels)) if path.is_file()]
+        if not any(path.name == "LICENSE" for path in texts):
+            raise BundleError(f"{home}: its licence is not there, without which it may not be passed on; install it from its wheel")
+        for path in texts:
+            shutil.copyfile(path, folder / f"{package.__name__.replace('_', '-')}.{path.name}.txt")

@@ -23,6 +23,7 @@ def atomic_folder(path: Path, seal: str = "manifest.json") -> Generator[Path]:
     """
     path = path.resolve()
     stage: Path | None = None
+    published = False
     try:
         home = path if path.is_dir() else path.parent
         home.mkdir(parents=True, exist_ok=True)
@@ -35,11 +36,12 @@ def atomic_folder(path: Path, seal: str = "manifest.json") -> Generator[Path]:
             _publish(content, path, stage / "old", seal)
         else:
             content.rename(path)
+        published = True
     except OSError as error:
         raise _explained(path, error) from error
     finally:
         if stage is not None:
-            shutil.rmtree(stage, ignore_errors=True)
+            _clear(stage, published)
 
 
 def _publish(content: Path, path: Path, old: Path, seal: str) -> None:
@@ -57,9 +59,19 @@ def _publish(content: Path, path: Path, old: Path, seal: str) -> None:
             (content / name).rename(path / name)
     except BaseException:
         for here, there in reversed(moved):
-            if here.exists():
+            with contextlib.suppress(OSError):
                 here.rename(there)
         raise
+
+
+def _clear(stage: Path, published: bool) -> None:
+    """Remove the stage; what could not be put back after a failure is the user's, and stays in it."""
+    shutil.rmtree(stage / "new", ignore_errors=True)
+    if published:
+        shutil.rmtree(stage / "old", ignore_errors=True)
+    for folder in (stage / "old", stage):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _explained(path: Path, error: OSError) -> OutputError:

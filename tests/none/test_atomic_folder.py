@@ -14,6 +14,12 @@ def write(folder: Path, **files: str) -> None:
             (stage / name.replace("_", ".")).write_text(text)
 
 
+def interrupted(folder: Path, interrupt: type[BaseException]) -> None:
+    with atomic_folder(folder) as stage:
+        (stage / "manifest.json").write_text("new")
+        raise interrupt
+
+
 def content(folder: Path) -> dict[str, str]:
     return {entry.name: entry.read_text() for entry in folder.iterdir()}
 
@@ -54,9 +60,8 @@ def test_an_interrupt_leaves_everything_as_it_was(tmp_path: Path, interrupt: typ
     out = tmp_path / "out"
     if exists:
         write(out, manifest_json="old")
-    with pytest.raises(interrupt), atomic_folder(out) as stage:
-        (stage / "manifest.json").write_text("new")
-        raise interrupt
+    with pytest.raises(interrupt):
+        interrupted(out, interrupt)
     assert out.exists() == exists
     assert not exists or content(out) == {"manifest.json": "old"}
     assert len(list(tmp_path.iterdir())) == exists
@@ -70,6 +75,23 @@ def test_a_full_disk_while_publishing_puts_everything_back(tmp_path: Path, full_
     with pytest.raises(OutputError, match=r"out: cannot be written: No space left on device .*free space"):
         write(out, a_txt="new a", b_txt="new b", manifest_json="new")
     assert content(out) == {"a.txt": "old a", "manifest.json": "old"}
+
+
+def test_what_cannot_be_put_back_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.txt").write_text("old a")
+
+    def rename(self: Path, target: Path) -> Path:
+        if Path(target).parent == out:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        os.rename(self, target)  # noqa: PTH104
+        return target
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write(out, a_txt="new a")
+    assert [path.read_text() for path in out.rglob("a.txt")] == ["old a"]
 
 
 def test_a_full_disk_while_writing(tmp_path: Path) -> None:
