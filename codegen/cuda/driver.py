@@ -12,6 +12,7 @@ _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
 _POINTER, _SIZE, _INT, _UINT = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "cuInit": (_UINT,),
+    "cuDriverGetVersion": (_POINTER,),
     "cuDeviceGet": (_POINTER, _INT),
     "cuDeviceGetName": (_POINTER, _INT, _INT),
     "cuDeviceGetAttribute": (_POINTER, _INT, _INT),
@@ -88,6 +89,13 @@ class Driver:
         text = ctypes.create_string_buffer(128)
         self.call("cuDeviceGetName", text, 128, self._device)
         return text.value.decode()
+
+    @property
+    def version(self) -> int:
+        """The CUDA version that the driver supports, as 1000 * major + 10 * minor."""
+        number = _INT()
+        self.call("cuDriverGetVersion", ctypes.byref(number))
+        return number.value
 
     @property
     def capability(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ LEFT, RIGHT = "left", "right"
 TILE = "billhook.tile"  # annotation of the product's block
 _FUSIBLE_BEHIND, _OPAQUE = 4, 8  # relax's pattern kinds: takes elementwise calls behind it; is fused with nothing
 _FEW_ROWS = 8  # a product with fewer rows is a matrix-vector product: bound by memory, better made by TVM's rules
+_FEWEST = 2  # with a single row or column the output's index is a constant, which would not tell the threads of a tile apart
 
 Chooser = Callable[[int, int], Tile]
 
@@ -43,6 +44,8 @@ def _conv2d(builder: Any, call: Any, choose: Chooser) -> Any:
     shape = tuple(int(s) for s in weight.ty.shape)
     strides, padding, dilation = ([int(v) for v in given] for given in (attrs.strides, attrs.padding, attrs.dilation))
     geometry = _geometry([int(s) for s in data.ty.shape], shape, strides, padding, dilation)
+    if min(shape[0], geometry.pixels) < _FEWEST:
+        return call.op.get_attr("FLegalize")(builder, call)
     tile = choose(shape[0], geometry.pixels)
     packed = builder.emit(_emit(builder, partial(packed_weight, tile=tile), [weight], "pack", _OPAQUE))
     return _emit(builder, partial(implicit_gemm, g=geometry, tile=tile), [data, packed], "conv2d", _FUSIBLE_BEHIND)
@@ -53,7 +56,7 @@ def _matmul(builder: Any, call: Any, choose: Chooser) -> Any:
     rows = 1
     for size in left[:-1]:
         rows *= int(size)
-    if len(right) != 2 or len(left) < 2 or rows < _FEW_ROWS:
+    if len(right) != 2 or len(left) < 2 or rows < _FEW_ROWS or int(right[1]) < _FEWEST:
         return call.op.get_attr("FLegalize")(builder, call)
     tile = choose(rows, int(right[1]))
     return _emit(builder, partial(padded_product, tile=tile), list(call.args), "matmul", _FUSIBLE_BEHIND)

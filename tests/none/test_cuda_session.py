@@ -59,7 +59,7 @@ def test_launches_run_once_plainly_then_are_captured_and_replayed(fake: ctypes.C
 
 def test_values_lie_where_the_plan_says(fake: ctypes.CDLL, library: str) -> None:
     driver = Driver(library=library)
-    assert (driver.name, driver.capability) == ("Fake GPU", (9, 0))
+    assert (driver.name, driver.capability, driver.version) == ("Fake GPU", (9, 0), 13000)
     with Session(program(), driver) as session:
         session.set_inputs(torch.arange(4.0))
         session.time(1, graph=False)

@@ -22,13 +22,22 @@ def one_kernel(workload: Workload) -> Network:
 
 
 def conv(
-    batch: int = 1, channels: int = 12, out: int = 20, window: int = 3, stride: int = 1, groups: int = 1, *, tail: bool = False
+    batch: int = 1,
+    channels: int = 12,
+    out: int = 20,
+    window: int = 3,
+    stride: int = 1,
+    groups: int = 1,
+    padding: int | None = None,
+    map_size: tuple[int, int] = (9, 11),
+    *,
+    tail: bool = False,
 ) -> Workload:
-    """A convolution of a 9 x 11 map with bias; tail: a residual and a relu behind it."""
+    """A convolution with bias; tail: a residual and a relu behind it."""
     b = WorkloadBuilder()
-    pad = window // 2
-    height, width = (9 + 2 * pad - window) // stride + 1, (11 + 2 * pad - window) // stride + 1
-    x, w, bias = b.tensor(batch, channels, 9, 11), b.parameter(out, channels // groups, window, window), b.parameter(out)
+    pad = window // 2 if padding is None else padding
+    height, width = ((size + 2 * pad - window) // stride + 1 for size in map_size)
+    x, w, bias = b.tensor(batch, channels, *map_size), b.parameter(out, channels // groups, window, window), b.parameter(out)
     other = b.tensor(batch, out, height, width) if tail else None
     y = b.call("aten.conv2d.default", x, w, bias, (stride, stride), (pad, pad), (1, 1), groups)
     if tail:

@@ -14,6 +14,7 @@ void fake_reset(void) { log_[0] = 0; known = capturing = live = recordings = 0; 
 static void note(const char* text) { strncat(log_, text, sizeof log_ - strlen(log_) - 1); }
 int cuGetErrorName(int code, const char** text) { *text = code == 100 ? "CUDA_ERROR_NO_DEVICE" : "CUDA_ERROR_NOT_FOUND"; return 0; }
 int cuInit(unsigned flags) { return getenv("FAKE_CUDA_NO_DEVICE") ? 100 : 0; }
+int cuDriverGetVersion(int* number) { *number = 13000; return 0; }
 int cuDeviceGet(int* device, int ordinal) { *device = ordinal; return ordinal ? 100 : 0; }
 int cuDeviceGetName(char* text, int size, int device) { snprintf(text, size, "Fake GPU"); return 0; }
 int cuDeviceGetAttribute(int* value, int attribute, int device) { *value = attribute == 75 ? (getenv("FAKE_CUDA_OLD") ? 7 : 9) : 0; return 0; }

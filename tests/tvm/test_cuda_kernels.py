@@ -18,6 +18,8 @@ CASES = {
     "strided conv of a batch": conv(batch=3, stride=2),
     "pointwise conv, odd widths": conv(channels=13, out=7, window=1),
     "wide window": conv(channels=3, window=7, stride=2),
+    "conv to a single channel": conv(out=1),
+    "conv to a single pixel": conv(window=3, stride=2, map_size=(1, 1)),
     "depthwise conv": conv(channels=12, out=12, groups=12),
     "vector times matrix": linear(1),
     "matrix product": linear(50),
