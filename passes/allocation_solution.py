@@ -68,6 +68,7 @@ def describe(model: Model, choice: Ints, budget: float, prices: Floats, bound: f
     totals, _ = model.totals(choice[None])
     value, seconds = float(totals[0, 0]), float(totals[0, 1])
     bound = max(bound, value)
+    felt = prices * np.abs(totals[0, 1:]) > 1e-9 * abs(value)  # below that a price is rounding
     return Solution(
         sizes=model.chosen(choice),
         value=value,
@@ -76,7 +77,7 @@ def describe(model: Model, choice: Ints, budget: float, prices: Floats, bound: f
         bound=bound,
         gap=relative_gap(value, bound),
         resources={n: float(t) for n, t in zip(model.channels[2:], totals[0, 2:], strict=True)},
-        prices={n: float(p) for n, p in zip(model.channels[1:], prices, strict=True) if p > 0},
+        prices={n: float(p) for n, p in zip(model.channels[1:], np.where(felt, prices, 0.0), strict=True) if p > 0},
         marginals=_marginals(model, choice, totals[0]),
     )
 

@@ -1,7 +1,7 @@
 """Which sizes an axis may get: those at which the target's kernels get cheaper, and 0 where a branch may go."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from billhook.ir.axis import Axis
 from billhook.ir.program import Program
@@ -40,3 +40,8 @@ def width_step(axis: Axis, target: Target) -> int:
         repeats = math.prod(count for count, _ in member.place.loops) or 1
         step = math.lcm(step, target.width_step // math.gcd(target.width_step, repeats))
     return min(step, max(1, axis.size))
+
+
+def uniform_sizes(candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
+    """For every axis that has a choice the candidate nearest to this share of it, never 0."""
+    return {name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1}

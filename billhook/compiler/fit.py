@@ -10,6 +10,7 @@ from billhook.ir.latency import Latency
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
+from billhook.passes.candidate_sizes import uniform_sizes
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
 from billhook.passes.saliency import Floats, Scores
@@ -21,6 +22,7 @@ ROUNDS = 4
 INNER = 2  # solve, measure the chosen kernels, solve again
 MARGIN = 0.99  # aim a little below the budget: two measurements of one network differ by about a percent
 CLOSE = 0.95  # a plan below this share of the budget leaves something unused
+BISECTIONS = 8
 SETTLED = 0.01  # relative change of the predicted latency by which the inner loop ends
 
 Sizes = Mapping[str, int]
@@ -144,3 +146,15 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
     return Fitted(
         pruned.plan, solution, chosen.predicted, chosen.measured, pruned, build, fitter.front(), fitter.calibration, tuple(rounds)
     )
+
+
+def uniform_at(cost: NetworkCost, candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
+    """The largest uniform sizes whose predicted latency is within a share of the dense network's (else the smallest ones)."""
+    whole = {name: sizes[-1] for name, sizes in candidates.items()}
+    goal = share * cost.predict(whole).seconds
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        within = cost.predict({**whole, **uniform_sizes(candidates, middle)}).seconds <= goal
+        low, high = (middle, high) if within else (low, middle)
+    return uniform_sizes(candidates, low)

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from billhook.codegen.host import host_target
+from billhook.costmodel.network_cost import NetworkCost
 from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.passes import run_passes
@@ -29,7 +30,7 @@ from billhook.passes.saliency_gradients import collect_gradients
 from .budget import BudgetedLatency, as_budget
 from .compare import Contest, kernel_times
 from .engine import Engine
-from .fit import Fitted, Fitter, Values, fit
+from .fit import Fitted, Fitter, Values, fit, uniform_at
 from .result import Result
 from .stages import Stages
 
@@ -80,7 +81,7 @@ class Compiler:
             comparison = contest.dense()
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
         with self.stages.stage("saliency"):
-            values = self.values()
+            values = self.values(cost, budget / comparison.ours_dense.seconds)
         fitter = Fitter(self.engine, self.program, values, cost, self.candidates)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
@@ -90,15 +91,19 @@ class Compiler:
         self.fitter, self.contest = fitter, contest
         return self.finish(fitted, contest)
 
-    def values(self) -> Values:
-        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss."""
+    def values(self, cost: NetworkCost, share: float) -> Values:
+        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss, around a uniform cut.
+
+        share: of our dense latency, at which the uniform cut is taken.
+        """
         job, criterion = self.job, find_criterion(self.job.criterion)
         module = cut_graph(self.program, Plan({}))
         if job.data is None:
             scores = criterion(self.program, module)
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
-        return Values(scores, probed_worth(self.program, scores, self.candidates, job.data, job.loss, job.probe_batches, self.progress))
+        base = uniform_at(cost, self.candidates, share)
+        return Values(scores, probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress))
 
     def finish(self, fitted: Fitted, contest: Contest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""

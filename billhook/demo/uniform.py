@@ -1,6 +1,5 @@
 """The baseline: the same share of every axis, at the same measured latency as the plan that it is compared with."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from billhook.compiler.engine import Build
 from billhook.compiler.fit import Fitter, MeasureBuild, Sizes
 from billhook.ir.latency import Latency
+from billhook.passes.candidate_sizes import uniform_sizes
 from billhook.passes.prune import Pruned
 
 ATTEMPTS = 4
@@ -23,13 +23,6 @@ class Uniform:
     pruned: Pruned
     build: Build
     measured: Latency
-
-
-def uniform_sizes(candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
-    """For every axis the candidate nearest to this share of it, never 0."""
-    return {
-        name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1
-    }
 
 
 def at_latency(fitter: Fitter, measure: MeasureBuild, goal: float) -> Uniform:

@@ -32,6 +32,24 @@ def index_select(ctx: Context, node: fx.Node) -> Result:
     return tuple(x)
 
 
+@rule("aten.gather", "aten.take_along_dim", "aten.scatter", "aten.scatter_add", "aten.scatter_reduce")
+def gather(ctx: Context, node: fx.Node) -> Result:
+    """Picked (or placed) by data along one dimension; along the others, index i meets index i where the sizes are equal."""
+    a = ctx.bind(node)
+    x, index = ctx.dims(a["self"]), ctx.dims(a.get("index", a.get("indices")))
+    if a["dim"] is None or len(x) != len(index):
+        return unsolved(ctx, node, "picked by data from the flattened value")
+    along = int(a["dim"]) % max(1, len(x))
+    others = [index, *([ctx.dims(a["src"])] if isinstance(a.get("src"), fx.Node) else [])]
+    for i, term in enumerate(x):
+        for other in others:
+            if i != along and other[i].size == term.size:
+                ctx.equate(node, term, other[i])
+            else:
+                ctx.freeze(node, "indexed by data", term, other[i])
+    return x if "scatter" in str(node.target) else index
+
+
 @rule("aten.index")
 def index(ctx: Context, node: fx.Node) -> Result:
     """Dimensions that are indexed are frozen; the index's own dimensions take their place."""
