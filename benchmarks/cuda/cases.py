@@ -30,10 +30,10 @@ def cases(models: tuple[str, ...]) -> tuple[Case, ...]:
 
 def build_model(case: Case, load: Callable[[str], torch.nn.Module]) -> tuple[torch.nn.Module, Program]:
     """The network in evaluation mode with fixed random weights, and its program at the case's shapes."""
-    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(0)
     model = load(case.model).eval()
     for parameter in model.parameters():  # heads that begin as zeros would hide errors
-        torch.nn.init.normal_(parameter, std=0.03)
+        torch.nn.init.normal_(parameter, std=0.03, generator=random)
     program = bh.trace(model, torch.randn(case.batch, 3, 224, 224))
     if case.form == "dense":
         return model, program

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -34,15 +35,21 @@ def prepare(peer: Peer, model: torch.nn.Module, x: torch.Tensor) -> tuple[Run, t
     """
     dtype = torch.float32 if peer.precision in {"float32", "tf32"} else getattr(torch, peer.precision)
     layout = torch.channels_last if peer.channels_last else torch.contiguous_format
-    net = deepcopy(model).cuda().to(dtype).to(memory_format=layout)  # pyright: ignore[reportCallIssue]
+    net: Any = deepcopy(model).cuda().to(dtype)
+    net = net.to(memory_format=layout)
     given = x.cuda().to(dtype).contiguous(memory_format=layout)
     if peer.how in {"compile", "max-autotune"}:
-        net = torch.compile(net, mode="max-autotune" if peer.how == "max-autotune" else None, fullgraph=True)
-    run = _switched(peer.precision == "tf32", lambda: net(given))
-    for _ in range(5):
-        output = run()
+        compiler: Any = torch
+        net = compiler.compile(net, mode="max-autotune" if peer.how == "max-autotune" else None, fullgraph=True)
+
+    def forward() -> torch.Tensor:
+        return net(given)
+
+    run = _switched(peer.precision == "tf32", forward)
+    for _ in range(4):
+        run()
+    output = run()
     torch.cuda.synchronize()
-    assert isinstance(output, torch.Tensor)
     result = output.float().cpu()
     return (_captured(run) if peer.how == "graph" else run), result
 

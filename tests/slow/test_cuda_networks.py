@@ -27,11 +27,11 @@ NETWORKS: dict[str, Callable[[], torch.nn.Module]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_network_equals_torch(name: str, cut: bool, tmp_path: Path) -> None:
-    torch.manual_seed(0)
+    random = torch.Generator().manual_seed(0)
     model = NETWORKS[name]().eval()
     for parameter in model.parameters():  # torchvision's heads begin as zeros
-        torch.nn.init.normal_(parameter, std=0.05)
-    x = torch.randn(1, 3, 32, 32)
+        torch.nn.init.normal_(parameter, std=0.05, generator=random)
+    x = torch.randn(1, 3, 32, 32, generator=random)
     program = bh.trace(model, x)
     if cut:
         pruned = bh.prune(program, {a.name: range(max(1, a.size // 2)) for a in program.axes if a.prunable})
