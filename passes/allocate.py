@@ -76,9 +76,9 @@ def solve(problem: Problem, budget: float, gap: float = 1e-3, time_limit: float 
     """The best plan with at most `budget` seconds, within all other limits.
 
     gap: relative distance to the proved bound at which to stop (below 1e-5, HiGHS's tolerances show). time_limit: seconds for HiGHS,
-    which runs only where the relaxation leaves more than `gap`; the solution states the gap that was reached. Raises BudgetError, with the smallest reachable latency,
-    if no plan meets the budget, and OptionError if the axes are coupled too densely for exact elimination. Deterministic unless
-    HiGHS runs into its time limit.
+    which runs only where the relaxation leaves more than `gap`; the solution states the gap that was reached. Raises BudgetError,
+    with the smallest reachable latency, if no plan meets the budget, and OptionError if the axes are coupled too densely for exact
+    elimination. Deterministic unless HiGHS runs into its time limit.
     """
     if np.isnan(budget):
         raise OptionError("the budget is not a number; give seconds")

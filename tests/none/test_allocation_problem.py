@@ -35,6 +35,11 @@ def test_tables_are_checked() -> None:
         SumFactor("cat", ("a",), "b", (0, 8), np.zeros(2))
 
 
+def test_a_problem_without_a_choice_is_refused() -> None:
+    with pytest.raises(DataError, match="nothing to allocate"):
+        Problem({}, ())
+
+
 def test_unknown_axes_are_named() -> None:
     with pytest.raises(AxisError, match="factor conv names the axis c"):
         Problem(AB, (Factor("conv", ("c",), np.zeros(2)),))
@@ -55,6 +60,8 @@ def test_options_are_checked() -> None:
         Problem(AB, (COST,), resources=(Resource("seconds", 1.0, ()),))
     with pytest.raises(OptionError, match="not a number"):
         solve(Problem(AB, (COST,)), float("nan"))
+    with pytest.raises(OptionError, match="not a number"):
+        front(Problem(AB, (COST,))).at(float("nan"))
 
 
 def test_budgets_that_nothing_meets() -> None:
