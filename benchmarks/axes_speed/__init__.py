@@ -1,0 +1,1 @@
+"""How long analysis and cut take, side by side with Torch-Pruning: `python -m benchmarks.axes_speed --help`."""
