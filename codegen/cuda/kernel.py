@@ -105,7 +105,8 @@ def _split(function: Any, symbol: str, backend: Any) -> _Functions:
     module = tvm.tirx.transform.BindTarget(backend)(module)
     kept = _AfterSplit()
     pipeline, _, finish = tvm.tirx.get_default_tir_pipeline(backend)
-    with tvm.transform.PassContext(instruments=[tvm.ir.instrument.pass_instrument(kept.instrument())()]):
+    instruments = [tvm.ir.instrument.pass_instrument(kept.instrument())()]
+    with tvm.transform.PassContext(instruments=instruments, config={"tirx.disable_cse_tir": True}):  # it leaves unused variables behind
         lowered = pipeline(module)
     build: Any = __import__("tvm.tirx.build", fromlist=["split_host_device_mods"])
     _, devices = build.split_host_device_mods(lowered)

@@ -11,6 +11,7 @@ from billhook.ir.errors import DataError
 from .driver import Driver
 from .program import CudaProgram, Launch
 
+_AFTER_COPIES = 0  # a stream that waits for copies and fills, which the driver queues on its default stream
 _POISON = 0xFF  # every float read before it is written is NaN
 
 
@@ -78,7 +79,7 @@ class Session:
         driver, program = self._driver, self._program
         self._image = ctypes.create_string_buffer(program.image, len(program.image))
         module = self._made("cuModuleUnload", driver.handle("cuModuleLoadData", self._image))
-        self._stream = self._made("cuStreamDestroy_v2", driver.handle("cuStreamCreate", 1))
+        self._stream = self._made("cuStreamDestroy_v2", driver.handle("cuStreamCreate", _AFTER_COPIES))
         self._events = tuple(self._made("cuEventDestroy_v2", driver.handle("cuEventCreate", 0)) for _ in range(2))
         self._arena = self._memory(program.arena_bytes)
         self._addresses = {name: self._arena + offset for name, offset in program.offsets.items()}

@@ -37,7 +37,7 @@ int cuMemFree_v2(uint64_t address) { return freed((void*)(uintptr_t)address); }
 int cuMemcpyHtoD_v2(uint64_t to, const void* from, size_t size) { memcpy((void*)(uintptr_t)to, from, size); return 0; }
 int cuMemcpyDtoH_v2(void* to, uint64_t from, size_t size) { memcpy(to, (void*)(uintptr_t)from, size); return 0; }
 int cuMemsetD8_v2(uint64_t to, unsigned char value, size_t size) { memset((void*)(uintptr_t)to, value, size); return 0; }
-int cuStreamCreate(void** stream, unsigned flags) { *stream = object(); return 0; }
+int cuStreamCreate(void** stream, unsigned flags) { *stream = object(); note(flags ? "unordered\n" : ""); return 0; }
 int cuStreamDestroy_v2(void* stream) { return freed(stream); }
 int cuStreamSynchronize(void* stream) { return 0; }
 int cuStreamBeginCapture_v2(void* stream, int mode) { capturing = 1; note("capture\n"); return 0; }
