@@ -56,7 +56,9 @@ def _first_that_works(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]
             except Exception as failure:
                 failures.append(f"{origin}: {_first_line(failure)}")
     unique = list(dict.fromkeys(failures))
-    raise CaptureError("the model cannot be captured; " + "; ".join(unique) + "; give a model that torch.export accepts, or its static part")
+    raise CaptureError(
+        "the model cannot be captured; " + "; ".join(unique) + "; give a model that torch.export accepts, or its static part"
+    )
 
 
 def _first_line(failure: Exception) -> str:
@@ -97,7 +99,9 @@ def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.
 class _ReadsValues(TorchFunctionMode):
     """Python numbers taken from tensors are those of this run: a branch or a size that depends on them is decided by it."""
 
-    READS = frozenset({torch.Tensor.item, torch.Tensor.tolist, *(getattr(torch.Tensor, f"__{n}__") for n in ("bool", "int", "float", "index"))})
+    READS = frozenset(
+        {torch.Tensor.item, torch.Tensor.tolist, *(getattr(torch.Tensor, f"__{n}__") for n in ("bool", "int", "float", "index"))}
+    )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in self.READS:
@@ -110,12 +114,12 @@ def _lift_state(traced: fx.GraphModule, state: list[tuple[str, torch.Tensor]]) -
     """Turn the leading placeholders back into named state, and fake the recorded values."""
     graph = fx.Graph()
     mapping: dict[fx.Node, fx.Node] = {}
-    root: dict[str, Any] = {name: tensor for name, tensor in state}
+    root: dict[str, Any] = dict(state)
     placeholders = [n for n in traced.graph.nodes if n.op == "placeholder"]
     names = {node: name for node, (name, _) in zip(placeholders, state, strict=False)}
     for node in traced.graph.nodes:
         if node in names:
-            mapping[node] = graph.get_attr(names[node]) if node.users else graph.get_attr(names[node])
+            mapping[node] = graph.get_attr(names[node])
         else:
             if node.op == "get_attr":
                 root[str(node.target)] = getattr(traced, str(node.target))

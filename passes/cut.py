@@ -11,6 +11,7 @@ from torch import fx
 from billhook.ir.dims import Dim, extent, kept_mask, leaves
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, state_of, tensor_args
+
 from .module import TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input, describe_values
 
@@ -150,4 +151,6 @@ def _bias_of(node: fx.Node) -> fx.Node | None:
 
 def _must_stay(node: fx.Node) -> bool:
     """Inputs stay in the signature; writes into a value that others read must stay as well."""
-    return node.op in {"placeholder", "output"} or (str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_"))
+    return node.op in {"placeholder", "output"} or (
+        str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_")
+    )

@@ -14,6 +14,7 @@ from torch import fx
 from billhook.ir.axis import Axis, Member, Reason
 from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
 from billhook.ir.program import Edit, Program, Read, SizeOf, state_of
+
 from .rules import Context, find_rule
 from .rules.context import PendingEdit, PendingRead, Result, TermSize
 from .rules.contraction import unsolved
@@ -36,7 +37,12 @@ def infer_axes(program: Program) -> Program:
 
 
 def _node_terms(
-    ctx: Context, program: Program, node: fx.Node, state: dict[str, tuple[Term, ...]], by_tensor: dict[int, tuple[Term, ...]], batch: Atom | None
+    ctx: Context,
+    program: Program,
+    node: fx.Node,
+    state: dict[str, tuple[Term, ...]],
+    by_tensor: dict[int, tuple[Term, ...]],
+    batch: Atom | None,
 ) -> Result:
     if node.op == "get_attr":
         tensor = state_of(program.graph, str(node.target))

@@ -68,7 +68,7 @@ def cut_module(model: torch.nn.Module, sliced: Mapping[int, torch.Tensor]) -> to
     sliced: new tensor for the id of each dense tensor. Tied tensors stay tied. Nothing is promised about forward code
     that keeps widths in attributes of its own: the caller runs the result and falls back on the graph.
     """
-    memo: dict[int, Any] = {key: tensor for key, tensor in sliced.items()}
+    memo: dict[int, Any] = dict(sliced)
     result = copy.deepcopy(model, memo)
     for module in result.modules():
         _update_attributes(module)

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, state_of
+
 from .cut import cut_graph, cut_state
 from .infer import infer_axes
 from .module import TrainableGraph, cut_module

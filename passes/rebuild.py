@@ -37,7 +37,13 @@ class Sizes:
         assert isinstance(dim, Concat)
         total: int | fx.Node = 0
         for value in map(self.of, dim.segments):
-            total = value if total == 0 else total + value if isinstance(total, int) and isinstance(value, int) else self._call("add", total, value)
+            total = (
+                value
+                if total == 0
+                else total + value
+                if isinstance(total, int) and isinstance(value, int)
+                else self._call("add", total, value)
+            )
         return total
 
     def evaluate(self, value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import cast
 from torch import fx
 
 from billhook.ir.program import tensor_args
+
 from .rules import Context
 from .rules.context import Terms
 from .unify import Atom, Term, atoms, freeze

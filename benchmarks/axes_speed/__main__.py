@@ -52,7 +52,11 @@ def summary(row: dict[str, Any]) -> dict[str, Any]:
     mine = row["analysis_s"] + row["cut_s"] if "cut_s" in row else None
     peer = row.get("peer_s")
     ratio = round(peer / mine, 2) if mine and peer else None
-    return {**{k: row.get(k) for k in ("capture_s", "analysis_s", "cut_s", "peer_s")}, "ratio": ratio, "peer_error": row.get("theirs_error", "")}
+    return {
+        **{k: row.get(k) for k in ("capture_s", "analysis_s", "cut_s", "peer_s")},
+        "ratio": ratio,
+        "peer_error": row.get("theirs_error", ""),
+    }
 
 
 def _in_child(tool: Callable[..., None], build: Callable[[], Made], seconds: int) -> dict[str, Any]:

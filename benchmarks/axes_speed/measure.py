@@ -47,7 +47,9 @@ def theirs(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) ->
     row: dict[str, Any] = {}
     before = _peak()
     graph, row["peer_build_s"] = _timed(lambda: tp.DependencyGraph().build_dependency(model, example_inputs=x))
-    groups, row["peer_groups_s"] = _timed(lambda: list(graph.get_all_groups(ignored_layers=[last], root_module_types=[nn.Conv2d, nn.Linear])))
+    groups, row["peer_groups_s"] = _timed(
+        lambda: list(graph.get_all_groups(ignored_layers=[last], root_module_types=[nn.Conv2d, nn.Linear]))
+    )
     row["peer_groups"] = len(groups)
     note(row)
     importance = tp.importance.GroupMagnitudeImportance(p=2)

@@ -51,7 +51,18 @@ class Dense(nn.Module):
 def networks() -> dict[str, Callable[[], Made]]:
     """Builders by name, cheapest first."""
     made: dict[str, Callable[[], Made]] = {}
-    for name in ("resnet18", "resnet50", "densenet121", "densenet201", "resnet152", "efficientnet_b7", "swin_b", "vit_b_16", "convnext_large", "regnet_y_32gf"):
+    for name in (
+        "resnet18",
+        "resnet50",
+        "densenet121",
+        "densenet201",
+        "resnet152",
+        "efficientnet_b7",
+        "swin_b",
+        "vit_b_16",
+        "convnext_large",
+        "regnet_y_32gf",
+    ):
         made[name] = functools.partial(_public, name)
     for blocks in (10, 100, 1000, 3000):
         made[f"residual_{blocks}"] = functools.partial(_chain, Residual, blocks)

@@ -21,18 +21,22 @@ VISION = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "
 
 
 def words(length: int = 7) -> dict[str, torch.Tensor]:
+    """Two rows of token numbers."""
     return {"input_ids": torch.randint(3, 99, (2, length))}
 
 
 def masked_words() -> dict[str, torch.Tensor]:
+    """Token numbers, the second row shorter."""
     return {**words(), "attention_mask": torch.tensor([[1] * 7, [1] * 5 + [0] * 2])}
 
 
 def pair() -> dict[str, torch.Tensor]:
+    """Token numbers for an encoder and a decoder."""
     return {**words(), "decoder_input_ids": torch.randint(3, 99, (2, 5))}
 
 
 def pixels(side: int = 32) -> dict[str, torch.Tensor]:
+    """Two images."""
     return {"pixel_values": torch.randn(2, 3, side, side)}
 
 
@@ -51,14 +55,34 @@ ARCHITECTURES: dict[str, Architecture] = {
     "roberta": Architecture("RobertaConfig", "RobertaForMaskedLM", masked_words, TINY),
     "electra": Architecture("ElectraConfig", "ElectraForSequenceClassification", words, {**TINY, "embedding_size": 16}),
     "albert": Architecture("AlbertConfig", "AlbertForSequenceClassification", words, {**TINY, "embedding_size": 16}),
-    "distilbert": Architecture("DistilBertConfig", "DistilBertForSequenceClassification", words, {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}),
-    "deberta_v2": Architecture("DebertaV2Config", "DebertaV2ForSequenceClassification", words, {**TINY, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}),
-    "gpt2": Architecture("GPT2Config", "GPT2LMHeadModel", words, {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}),
-    "gpt_neo": Architecture(
-        "GPTNeoConfig", "GPTNeoForCausalLM", words,
-        {"vocab_size": 99, "hidden_size": 32, "num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]], "window_size": 4},
+    "distilbert": Architecture(
+        "DistilBertConfig",
+        "DistilBertForSequenceClassification",
+        words,
+        {"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48},
     ),
-    "opt": Architecture("OPTConfig", "OPTForCausalLM", words, {**TINY, "ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 64}),
+    "deberta_v2": Architecture(
+        "DebertaV2Config", "DebertaV2ForSequenceClassification", words, {**TINY, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]}
+    ),
+    "gpt2": Architecture(
+        "GPT2Config", "GPT2LMHeadModel", words, {"vocab_size": 99, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64}
+    ),
+    "gpt_neo": Architecture(
+        "GPTNeoConfig",
+        "GPTNeoForCausalLM",
+        words,
+        {
+            "vocab_size": 99,
+            "hidden_size": 32,
+            "num_layers": 2,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 1]],
+            "window_size": 4,
+        },
+    ),
+    "opt": Architecture(
+        "OPTConfig", "OPTForCausalLM", words, {**TINY, "ffn_dim": 48, "word_embed_proj_dim": 16, "max_position_embeddings": 64}
+    ),
     "llama": Architecture("LlamaConfig", "LlamaForCausalLM", words, SHARED),
     "qwen2": Architecture("Qwen2Config", "Qwen2ForCausalLM", words, SHARED),
     "qwen3": Architecture("Qwen3Config", "Qwen3ForCausalLM", words, {**SHARED, "head_dim": 8}),
@@ -70,42 +94,107 @@ ARCHITECTURES: dict[str, Architecture] = {
     "t5": Architecture("T5Config", "T5ForConditionalGeneration", pair, T5),
     "bart": Architecture("BartConfig", "BartForConditionalGeneration", pair, ENCODER_DECODER),
     "whisper": Architecture(
-        "WhisperConfig", "WhisperForConditionalGeneration",
+        "WhisperConfig",
+        "WhisperForConditionalGeneration",
         lambda: {"input_features": torch.randn(2, 8, 20), "decoder_input_ids": torch.randint(3, 99, (2, 5))},
-        {**ENCODER_DECODER, "num_mel_bins": 8, "max_source_positions": 10, "max_target_positions": 16, "decoder_start_token_id": 1, "suppress_tokens": None},
+        {
+            **ENCODER_DECODER,
+            "num_mel_bins": 8,
+            "max_source_positions": 10,
+            "max_target_positions": 16,
+            "decoder_start_token_id": 1,
+            "suppress_tokens": None,
+        },
     ),
     "vit": Architecture("ViTConfig", "ViTForImageClassification", pixels, VISION),
     "deit": Architecture("DeiTConfig", "DeiTForImageClassification", pixels, VISION),
     "beit": Architecture("BeitConfig", "BeitForImageClassification", pixels, {**VISION, "use_relative_position_bias": True}),
     "dinov2": Architecture("Dinov2Config", "Dinov2ForImageClassification", pixels, VISION),
-    "swin": Architecture("SwinConfig", "SwinForImageClassification", pixels, {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}),
+    "swin": Architecture(
+        "SwinConfig",
+        "SwinForImageClassification",
+        pixels,
+        {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4},
+    ),
     "segformer": Architecture(
-        "SegformerConfig", "SegformerForSemanticSegmentation", pixels,
+        "SegformerConfig",
+        "SegformerForSemanticSegmentation",
+        pixels,
         {"hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 4], "decoder_hidden_size": 16},
     ),
-    "convnext": Architecture("ConvNextConfig", "ConvNextForImageClassification", pixels, {"hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 1, 1], "image_size": 32}),
+    "convnext": Architecture(
+        "ConvNextConfig",
+        "ConvNextForImageClassification",
+        pixels,
+        {"hidden_sizes": [8, 16, 16, 24], "depths": [1, 1, 1, 1], "image_size": 32},
+    ),
     "clip": Architecture(
-        "CLIPConfig", "CLIPModel", lambda: {**words(), **pixels()},
+        "CLIPConfig",
+        "CLIPModel",
+        lambda: {**words(), **pixels()},
         {"text_config": {**TINY, "max_position_embeddings": 16, "eos_token_id": 2}, "vision_config": VISION, "projection_dim": 16},
     ),
     "sam": Architecture(
-        "SamVisionConfig", "SamVisionModel", pixels,
-        {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8, "mlp_dim": 48, "output_channels": 16, "window_size": 2,
-         "global_attn_indexes": [1]},
+        "SamVisionConfig",
+        "SamVisionModel",
+        pixels,
+        {
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "image_size": 32,
+            "patch_size": 8,
+            "mlp_dim": 48,
+            "output_channels": 16,
+            "window_size": 2,
+            "global_attn_indexes": [1],
+        },
     ),
     "detr": Architecture(
-        "DetrConfig", "DetrForObjectDetection", lambda: pixels(64),
-        {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None,
-         "backbone_config": {"model_type": "resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16], "depths": [1, 1, 1, 1], "out_features": ["stage4"]},
-         "d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 48,
-         "decoder_ffn_dim": 48, "num_queries": 6},
+        "DetrConfig",
+        "DetrForObjectDetection",
+        lambda: pixels(64),
+        {
+            "use_timm_backbone": False,
+            "use_pretrained_backbone": False,
+            "backbone": None,
+            "backbone_config": {
+                "model_type": "resnet",
+                "embedding_size": 8,
+                "hidden_sizes": [8, 8, 16, 16],
+                "depths": [1, 1, 1, 1],
+                "out_features": ["stage4"],
+            },
+            "d_model": 32,
+            "encoder_layers": 2,
+            "decoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "decoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "decoder_ffn_dim": 48,
+            "num_queries": 6,
+        },
     ),
     "wav2vec2": Architecture(
-        "Wav2Vec2Config", "Wav2Vec2ForCTC", lambda: {"input_values": torch.randn(2, 400)},
-        {**TINY, "conv_dim": [16, 16], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 4},
+        "Wav2Vec2Config",
+        "Wav2Vec2ForCTC",
+        lambda: {"input_values": torch.randn(2, 400)},
+        {
+            **TINY,
+            "conv_dim": [16, 16],
+            "conv_kernel": [10, 3],
+            "conv_stride": [5, 2],
+            "num_conv_pos_embeddings": 8,
+            "num_conv_pos_embedding_groups": 4,
+        },
     ),
-    "mamba": Architecture("MambaConfig", "MambaForCausalLM", words, {"vocab_size": 99, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "use_mambapy": False}),
-}  # fmt: skip
+    "mamba": Architecture(
+        "MambaConfig",
+        "MambaForCausalLM",
+        words,
+        {"vocab_size": 99, "hidden_size": 16, "state_size": 4, "num_hidden_layers": 2, "use_mambapy": False},
+    ),
+}
 
 
 def cases() -> list[Case]:

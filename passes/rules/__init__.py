@@ -4,4 +4,19 @@ from . import attention, contraction, elementwise, index, norm, pool, recurrent,
 from .context import Context, Terms
 from .registry import find_rule, register_rule, rule
 
-__all__ = ["Context", "Terms", "attention", "contraction", "elementwise", "find_rule", "index", "norm", "pool", "recurrent", "reduce", "register_rule", "rule", "shape"]
+__all__ = [
+    "Context",
+    "Terms",
+    "attention",
+    "contraction",
+    "elementwise",
+    "find_rule",
+    "index",
+    "norm",
+    "pool",
+    "recurrent",
+    "reduce",
+    "register_rule",
+    "rule",
+    "shape",
+]

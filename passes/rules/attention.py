@@ -5,6 +5,7 @@ import math
 from torch import fx
 
 from billhook.passes.unify import Atom, prod
+
 from .context import Context, Result
 from .registry import rule
 

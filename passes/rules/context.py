@@ -128,7 +128,9 @@ class Context:
         if isinstance(value, fx.Node) and value.op == "get_attr":
             self.roles.setdefault((str(value.target), dim % max(1, len(self.dims(value)))), role)
 
-    def edit(self, node: fx.Node, changes: Mapping[str, Any], *, op: Any = None, scale: float | None = None, when: Terms | None = None) -> None:
+    def edit(
+        self, node: fx.Node, changes: Mapping[str, Any], *, op: Any = None, scale: float | None = None, when: Terms | None = None
+    ) -> None:
         """Declare how arguments (by schema name of `op`, else of the node's operator) follow the axes after a cut."""
         if op is not None:
             self.edits[node.name] = PendingEdit(Edit(tuple(changes.values()), (), op, scale), when)

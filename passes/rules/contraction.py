@@ -4,7 +4,9 @@ from typing import Any
 
 from torch import fx
 
+from billhook.ir.program import tensor_args
 from billhook.passes.unify import Atom, Term, prod
+
 from .context import Context, Result, TermSize
 from .registry import rule
 
@@ -163,7 +165,11 @@ def einsum(ctx: Context, node: fx.Node) -> Result:
                 ctx.equate(node, known, term)
             ctx.role(value, dim, "producer" if letter in output else "consumer")
     for letter in letters.keys() - set(output):
-        value, names = next((v, n) for v, n in zip(operands, inputs, strict=True) if (letter in n and ctx.dims(v)[n.index(letter)].size > 1) or n == inputs[-1])
+        value, names = next(
+            (v, n)
+            for v, n in zip(operands, inputs, strict=True)
+            if (letter in n and ctx.dims(v)[n.index(letter)].size > 1) or n == inputs[-1]
+        )
         if letter in names:
             ctx.read(node, value, names.index(letter))
     return tuple(letters[letter] for letter in output)
@@ -189,8 +195,6 @@ def outer(ctx: Context, node: fx.Node) -> Result:
 
 def unsolved(ctx: Context, node: fx.Node, why: str) -> Result:
     """Freeze everything that a node touches, and return frozen results of its recorded shapes."""
-    from billhook.ir.program import tensor_args
-
     for value in tensor_args(node):
         terms = ctx.terms.get(value, ())
         for dims in terms if isinstance(terms, list) else [terms]:
@@ -206,3 +210,18 @@ def unsolved(ctx: Context, node: fx.Node, why: str) -> Result:
     dims = ctx.fresh(tuple(getattr(result, "shape", ())))
     ctx.freeze(node, why, *dims)
     return dims
+
+
+@rule("aten._grouped_mm", "transformers.grouped_mm_fallback")
+def grouped_product(ctx: Context, node: fx.Node) -> Result:
+    """Rows sorted by expert [rows, k] times [experts, k, n]; offsets say by number where each expert's rows end."""
+    left, right, *rest = tensor_args(node)
+    x, w = ctx.dims(left), ctx.dims(right)
+    if len(x) != 2 or len(w) != 3:
+        return unsolved(ctx, node, "a grouped product of this form")
+    ctx.equate(node, x[1], w[1])
+    ctx.read(node, left, 1)
+    ctx.role(right, 1, "consumer")
+    ctx.role(right, 2, "producer")
+    ctx.freeze(node, "experts are looked up by number", w[0], *(t for v in rest for t in ctx.dims(v)))
+    return (x[0], w[2])

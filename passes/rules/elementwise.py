@@ -3,10 +3,20 @@
 from torch import fx
 
 from billhook.ir.program import tensor_args
+
 from .context import Context, Result
 from .registry import rule
 
-POINTWISE = ["abs", "add", "addcmul", "addcdiv", "sub", "rsub", "mul", "div", "true_divide", "floor_divide", "remainder", "fmod", "pow", "square", "sqrt", "rsqrt", "reciprocal", "neg", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "atan2", "sinh", "cosh", "tanh", "sigmoid", "logit", "erf", "erfc", "floor", "ceil", "round", "trunc", "frac", "sign", "sgn", "clamp", "clamp_min", "clamp_max", "clip", "maximum", "minimum", "fmax", "fmin", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "mish", "softplus", "softshrink", "hardshrink", "hardsigmoid", "hardswish", "hardtanh", "threshold", "log_sigmoid", "prelu", "rrelu", "dropout", "alpha_dropout", "feature_dropout", "native_dropout", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not", "bitwise_xor", "isnan", "isinf", "isfinite", "where", "masked_fill", "lerp", "nan_to_num", "rand_like", "zeros_like", "ones_like", "full_like", "empty_like", "to", "_to_copy", "type_as", "contiguous", "clone", "detach", "alias", "lift_fresh_copy", "lift_fresh", "lift", "copy_", "fill_", "zero_", "fill", "bernoulli", "float", "half", "bfloat16", "double", "cpu", "positive", "__and__", "__or__", "__xor__", "__lshift__", "__rshift__", "deg2rad", "xlogy", "bitwise_left_shift", "bitwise_right_shift"]
+POINTWISE = """
+abs add addcmul addcdiv sub rsub mul div true_divide floor_divide remainder fmod pow square sqrt rsqrt reciprocal neg exp exp2 expm1 log
+log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid logit erf erfc floor ceil round trunc frac sign sgn clamp
+clamp_min clamp_max clip maximum minimum fmax fmin relu relu6 leaky_relu elu celu selu gelu silu mish softplus softshrink hardshrink
+hardsigmoid hardswish hardtanh threshold log_sigmoid prelu rrelu dropout alpha_dropout feature_dropout native_dropout eq ne lt le gt ge
+logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf isfinite where masked_fill
+lerp nan_to_num rand_like zeros_like ones_like full_like empty_like to _to_copy type_as contiguous clone detach alias lift_fresh_copy
+lift_fresh lift copy_ fill_ zero_ fill bernoulli float half bfloat16 double cpu positive __and__ __or__ __xor__ __lshift__ __rshift__
+deg2rad xlogy bitwise_left_shift bitwise_right_shift
+""".split()  # noqa: SIM905
 
 
 @rule(*(f"aten.{name}" for name in POINTWISE))

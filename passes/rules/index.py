@@ -6,6 +6,7 @@ from torch import fx
 
 from billhook.ir.program import tensor_args
 from billhook.passes.unify import Atom, Term
+
 from .context import Context, Result
 from .contraction import unsolved
 from .registry import rule
@@ -71,7 +72,17 @@ def index(ctx: Context, node: fx.Node) -> Result:
     return (*rest[:at], *inner, *rest[at:])
 
 
-@rule("aten.zeros", "aten.ones", "aten.full", "aten.empty", "aten.new_zeros", "aten.new_ones", "aten.new_full", "aten.new_empty", "aten.scalar_tensor")
+@rule(
+    "aten.zeros",
+    "aten.ones",
+    "aten.full",
+    "aten.empty",
+    "aten.new_zeros",
+    "aten.new_ones",
+    "aten.new_full",
+    "aten.new_empty",
+    "aten.scalar_tensor",
+)
 def constant_fill(ctx: Context, node: fx.Node) -> Result:
     """The same value everywhere: the shape simply follows whatever the result is combined with."""
     out = ctx.fresh(ctx.shape(node))
@@ -82,7 +93,17 @@ def constant_fill(ctx: Context, node: fx.Node) -> Result:
     return out
 
 
-@rule("aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.rand", "aten.randn", "aten.one_hot", "aten.hann_window")
+@rule(
+    "aten.arange",
+    "aten.linspace",
+    "aten.eye",
+    "aten.tril_indices",
+    "aten.triu_indices",
+    "aten.rand",
+    "aten.randn",
+    "aten.one_hot",
+    "aten.hann_window",
+)
 def ramp(ctx: Context, node: fx.Node) -> Result:
     out = ctx.fresh(ctx.shape(node))
     ctx.freeze(node, "values depend on position", *out)

@@ -3,11 +3,14 @@
 from torch import fx
 
 from billhook.passes.unify import Atom, prod
+
 from .context import Context, Result, TermSize
 from .registry import rule
 
 
-@rule("aten.batch_norm", "aten.native_batch_norm", "aten._native_batch_norm_legit_no_training", "aten.cudnn_batch_norm", "aten.instance_norm")
+@rule(
+    "aten.batch_norm", "aten.native_batch_norm", "aten._native_batch_norm_legit_no_training", "aten.cudnn_batch_norm", "aten.instance_norm"
+)
 def batch_norm(ctx: Context, node: fx.Node) -> Result:
     """Per channel: nothing mixes channels. Statistics of the input itself are taken over the other dimensions."""
     a = ctx.bind(node)

@@ -6,6 +6,7 @@ from typing import Any
 from torch import fx
 
 from billhook.passes.unify import Atom, Term, cat, prod
+
 from .context import Context, Result, TermSize
 from .contraction import SPATIAL
 from .registry import rule
@@ -18,9 +19,13 @@ def _window_rank(name: str) -> int:
 @rule(
     *(f"aten.{kind}_pool{n}d" for kind in ("avg", "max", "adaptive_avg", "adaptive_max", "lp", "_adaptive_avg") for n in (1, 2, 3)),
     *(f"aten.max_pool{n}d_with_indices" for n in (2, 3)),
-    "aten._adaptive_avg_pool2d", "aten._adaptive_avg_pool3d",
+    "aten._adaptive_avg_pool2d",
+    "aten._adaptive_avg_pool3d",
     *(f"aten.upsample_{kind}" for kind in ("nearest1d", "nearest2d", "nearest3d", "bilinear2d", "bicubic2d", "trilinear3d", "linear1d")),
-    "aten._upsample_bilinear2d_aa", "aten._upsample_bicubic2d_aa", "aten._upsample_nearest_exact2d", "aten._upsample_nearest_exact1d",
+    "aten._upsample_bilinear2d_aa",
+    "aten._upsample_bicubic2d_aa",
+    "aten._upsample_nearest_exact2d",
+    "aten._upsample_nearest_exact1d",
 )
 def window(ctx: Context, node: fx.Node) -> Result:
     x_node = node.args[0]
@@ -35,7 +40,9 @@ def window(ctx: Context, node: fx.Node) -> Result:
     return results if isinstance(value, (list, tuple)) else results[0]
 
 
-@rule("aten.pad", "aten.constant_pad_nd", "aten.reflection_pad1d", "aten.reflection_pad2d", "aten.replication_pad1d", "aten.replication_pad2d")
+@rule(
+    "aten.pad", "aten.constant_pad_nd", "aten.reflection_pad1d", "aten.reflection_pad2d", "aten.replication_pad1d", "aten.replication_pad2d"
+)
 def pad(ctx: Context, node: fx.Node) -> Result:
     """Constant padding adds segments that may themselves be cut; any other mode refers to neighbours, so it freezes."""
     a: dict[str, Any] = ctx.bind(node)

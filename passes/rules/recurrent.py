@@ -5,6 +5,7 @@ from typing import Any
 from torch import fx
 
 from billhook.passes.unify import Atom, Term, cat, prod
+
 from .context import Context, Result
 from .contraction import unsolved
 from .registry import rule

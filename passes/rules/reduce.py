@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from billhook.passes.unify import Term
+
 from .context import Context, Result
 from .registry import rule
 
@@ -86,4 +87,3 @@ def scan(ctx: Context, node: fx.Node) -> Result:
         else:
             results.append(())
     return results if isinstance(value, (list, tuple)) else results[0]
-

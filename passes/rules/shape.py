@@ -6,6 +6,7 @@ import torch
 from torch import fx
 
 from billhook.passes.unify import Atom, Term, cat, prod, resolve
+
 from .context import Context, Result, TermSize
 from .contraction import unsolved
 from .registry import rule
@@ -62,7 +63,9 @@ def reshape_as(ctx: Context, node: fx.Node) -> Result:
     return out
 
 
-@rule("aten.permute", "aten.transpose", "aten.t", "aten.swapaxes", "aten.movedim", "aten.numpy_T", "aten.mT", "aten.adjoint", "aten.moveaxis")
+@rule(
+    "aten.permute", "aten.transpose", "aten.t", "aten.swapaxes", "aten.movedim", "aten.numpy_T", "aten.mT", "aten.adjoint", "aten.moveaxis"
+)
 def permute(ctx: Context, node: fx.Node) -> Result:
     """The order is read off a meta tensor whose strides name its dimensions, so every spelling is covered."""
     value = node.args[0]
