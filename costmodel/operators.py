@@ -7,7 +7,21 @@ import torch
 from torch import fx
 
 MOVES = frozenset(
-    f"aten.{name}" for name in ("reshape", "permute", "slice", "select", "expand", "roll", "flip", "pad", "constant_pad_nd", "repeat", "tile", "pixel_shuffle")
+    f"aten.{name}"
+    for name in (
+        "reshape",
+        "permute",
+        "slice",
+        "select",
+        "expand",
+        "roll",
+        "flip",
+        "pad",
+        "constant_pad_nd",
+        "repeat",
+        "tile",
+        "pixel_shuffle",
+    )
 )
 _UNTAGGED = frozenset(f"aten.{name}" for name in ("hardswish", "log_sigmoid", "masked_fill", "where", "rsub", "to", "_to_copy"))
 

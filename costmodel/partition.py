@@ -9,6 +9,7 @@ from billhook.ir.network import Network
 from billhook.ir.program import state_of, tensor_args
 from billhook.ir.target import Target
 from billhook.ir.workload import TensorType
+
 from .operators import dims_of, dtype_name
 from .origin import CallOrigin, Extents, dims_meta
 from .partition_emit import Emitter
@@ -45,7 +46,9 @@ def partition(graph: fx.GraphModule, target: Target) -> Partition:
         inputs=tuple((n.name, TensorType(dims_of(n), dtype_name(n))) for n in placeholders),
         outputs=names,
         kernels=tuple(emitter.kernels),
-        constants={name: state_of(graph, name) for name in sorted(emitter.constants | {str(n.target) for n in outputs if n.op == "get_attr"})},
+        constants={
+            name: state_of(graph, name) for name in sorted(emitter.constants | {str(n.target) for n in outputs if n.op == "get_attr"})
+        },
     )
     dims = {**{n.name: dims_meta(n.meta) for n in placeholders}, **emitter.dims}
     return Partition(network, dims, tuple(emitter.origins), target)

@@ -11,6 +11,7 @@ from billhook.ir.errors import CaptureError
 from billhook.ir.network import Kernel
 from billhook.ir.target import Target
 from billhook.ir.workload import Arg, Call, Ref, Role, TensorType, Workload
+
 from .operators import bound, dims_of, dtype_name, is_move, is_pointwise, is_reshape
 from .origin import CallOrigin, Extents, dims_meta, origin_meta
 from .partition_groups import Group, Grouping
@@ -185,7 +186,9 @@ def _main(group: Group) -> fx.Node:
 
 def _reads_directly(reader: fx.Node, value: fx.Node) -> bool:
     """A dense convolution reads the network's row-major input as it is."""
-    return value.op == "placeholder" and reader.args[0] is value and str(reader.target) == "aten.conv2d.default" and not is_depthwise(reader)
+    return (
+        value.op == "placeholder" and reader.args[0] is value and str(reader.target) == "aten.conv2d.default" and not is_depthwise(reader)
+    )
 
 
 def _literal(node: fx.Node, body: _Body, value: Any) -> Any:

@@ -8,6 +8,7 @@ from torch import fx
 
 from billhook.ir.program import tensor_args
 from billhook.ir.target import Target
+
 from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, operator_name, permutation
 from .partition_layout import blocked_values, is_channel_cat, is_conv, is_map, is_pool
 
@@ -70,7 +71,12 @@ class Grouping:
     def crosses_in(self, node: fx.Node) -> bool:
         """Whether a loose move makes [N, C, H, W] of a stored [N, H, W, C], which one layout kernel can block."""
         source = cast("fx.Node", node.args[0])
-        return self.is_loose(node) and permutation(node) == TO_FIRST and is_map(node) and (source in self.of_tail or source.op == "placeholder")
+        return (
+            self.is_loose(node)
+            and permutation(node) == TO_FIRST
+            and is_map(node)
+            and (source in self.of_tail or source.op == "placeholder")
+        )
 
     def reads_blocked(self, node: fx.Node) -> bool:
         """Whether a call's kernel wants blocked maps."""
@@ -117,7 +123,9 @@ class Grouping:
             host = max(hosts, key=lambda g: (g.kind != "generic", self.order[g.tail]))
             self._extend(host, node)
         else:
-            own: Kind = "pointwise" if fits and any(dims_of(a) == dims_of(node) and a.op != "get_attr" for a in tensor_args(node)) else "generic"
+            own: Kind = (
+                "pointwise" if fits and any(dims_of(a) == dims_of(node) and a.op != "get_attr" for a in tensor_args(node)) else "generic"
+            )
             self._start(own, node)
 
     def _place_anchor(self, node: fx.Node) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import fx
 
 from billhook.ir.program import tensor_args
+
 from .operators import FUSIBLE, dims_of, fits_behind, is_pointwise, operator_name, value_of
 
 _POOLS = {"aten.max_pool2d", "aten.avg_pool2d", "aten.adaptive_avg_pool2d"}

@@ -7,10 +7,10 @@ from itertools import accumulate, pairwise
 from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
+
 from .family import Coordinate, Widths
 from .network_cost import Kernel
 from .widths import ShapedKernel, WidthModel
-
 
 MOST = 3  # coordinates of a surface: beyond that, all shape axes become one, their sum
 
@@ -48,7 +48,9 @@ def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], remo
     return tuple(Kernel(k.name, _family(k, target, free, frozenset(removable), fixed)) for k in model.kernels)
 
 
-def _family(kernel: ShapedKernel, target: Target, free: Mapping[str, int], removable: frozenset[str], fixed: Mapping[str, int]) -> KernelFamily:
+def _family(
+    kernel: ShapedKernel, target: Target, free: Mapping[str, int], removable: frozenset[str], fixed: Mapping[str, int]
+) -> KernelFamily:
     sums = _sums(kernel, free)
     names = {s: "+".join(s) for s in sums}
     summed = {axis for s in sums for axis in s}
@@ -65,7 +67,9 @@ def _family(kernel: ShapedKernel, target: Target, free: Mapping[str, int], remov
         steps = [min(steps)]
     # every size of a gate but 0 costs the same
     gate_axes = [((axis, free[axis]),) for axis in gates]
-    return KernelFamily(changed, (*coordinates, *((g,) for g in gates)), (*axes, *gate_axes), (*steps, *(free[g] for g in gates)), dict(fixed))
+    return KernelFamily(
+        changed, (*coordinates, *((g,) for g in gates)), (*axes, *gate_axes), (*steps, *(free[g] for g in gates)), dict(fixed)
+    )
 
 
 def _shares(width: int, sizes: list[int]) -> list[int]:

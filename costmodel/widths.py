@@ -11,6 +11,7 @@ from billhook.ir.errors import VerifyError
 from billhook.ir.program import Edit, Program, SizeOf, tensor_args
 from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, Role, TensorType, Workload
+
 from .operators import bound
 from .origin import CallOrigin, Extent, Extents, Path
 from .partition import Partition
@@ -42,7 +43,9 @@ class ShapedCall:
     around: tuple[Dim, ...] = ()
 
     def at(self, sizes: Sizes) -> tuple[Call, ...]:
-        if self.instead and any(sizes.get(leaf.name, leaf.size) != leaf.size for d in self.around for leaf in leaves(d) if leaf.name not in (None, BATCH)):
+        if self.instead and any(
+            sizes.get(leaf.name, leaf.size) != leaf.size for d in self.around for leaf in leaves(d) if leaf.name not in (None, BATCH)
+        ):
             return self.instead
         return (self.call,)
 
@@ -106,7 +109,9 @@ class ShapedKernel:
         """Whether these inputs are read by concatenations and nothing else."""
         calls = [c.call for c in self.calls]
         read = {r.index for c in calls for a in c.args for r in ([a] if isinstance(a, Ref) else [])}
-        lists = {r.index for c in calls if c.op != "aten.cat.default" for a in c.args if isinstance(a, tuple) for r in a if isinstance(r, Ref)}
+        lists = {
+            r.index for c in calls if c.op != "aten.cat.default" for a in c.args if isinstance(a, tuple) for r in a if isinstance(r, Ref)
+        }
         return not inputs & (read | lists)
 
 
@@ -138,7 +143,9 @@ class WidthModel:
         workload, dims = kernel.workload, self.partition.dims
         inputs = tuple(self._tensor(t, dims[name]) for t, name in zip(workload.inputs, kernel.inputs, strict=True))
         calls = tuple(self._call(call, origin) for call, origin in zip(workload.calls, origins, strict=True))
-        return ShapedKernel(kernel.name, inputs, workload.roles, calls, self._tensor(workload.output, dims[kernel.output]), self.partition.target)
+        return ShapedKernel(
+            kernel.name, inputs, workload.roles, calls, self._tensor(workload.output, dims[kernel.output]), self.partition.target
+        )
 
     def _tensor(self, given: TensorType, extents: Extents) -> ShapedTensor:
         return ShapedTensor(tuple(self._dim(e, size) for e, size in zip(extents, given.shape, strict=True)), given.dtype, given.block > 0)
@@ -180,7 +187,9 @@ def _check(partition: Partition, shaped: tuple[ShapedKernel, ...]) -> None:
     sizes = {BATCH: batches.pop()} if len(batches) == 1 else {}
     for kernel, known in zip(shaped, partition.network.kernels, strict=True):
         if kernel.at(sizes) != known.workload:
-            raise VerifyError(f"kernel {known.name} does not follow the program's axes; partition the program's captured graph itself, not one made from it")
+            raise VerifyError(
+                f"kernel {known.name} does not follow the program's axes; partition the program's captured graph itself, not one made from it"
+            )
 
 
 def _gates(partition: Partition, shaped: tuple[ShapedKernel, ...]) -> list[frozenset[str]]:
@@ -274,7 +283,9 @@ def _renumbered(groups: Iterable[tuple[Call, ...]], inputs: int, kept: list[int]
         if isinstance(value, Ref):
             return Ref(len(kept) + len(calls) - 1) if value.index == -1 else Ref(number[value.index])
         if isinstance(value, tuple):
-            return tuple(evaluated(v) for v in cast("tuple[Any, ...]", value) if not isinstance(v, Ref) or v.index == -1 or v.index in number)
+            return tuple(
+                evaluated(v) for v in cast("tuple[Any, ...]", value) if not isinstance(v, Ref) or v.index == -1 or v.index in number
+            )
         return value
 
     for place, group in enumerate(groups):

@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 
 from billhook.ir.workload import Arg, Call, Ref, Workload
+
 from .operators import MOVES
 
 _LAYOUT = "billhook.layout"
@@ -38,12 +39,16 @@ def _is_move(call: Call) -> bool:
 
 def _is_light(call: Call) -> bool:
     """Whether a call costs its result's elements only."""
-    return not call.op.startswith(("aten.conv", "aten.linear", "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product"))
+    return not call.op.startswith(
+        ("aten.conv", "aten.linear", "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product")
+    )
 
 
 def _known(workload: Workload, call: Call) -> bool:
     """Whether all operands of a call are inputs of the workload."""
-    return all(a.index < len(workload.inputs) for a in call.args if isinstance(a, Ref)) and not any(isinstance(a, tuple) and _refs(a) for a in call.args)
+    return all(a.index < len(workload.inputs) for a in call.args if isinstance(a, Ref)) and not any(
+        isinstance(a, tuple) and _refs(a) for a in call.args
+    )
 
 
 def _refs(arg: Arg) -> list[Ref]:

@@ -20,7 +20,9 @@ class Timing:
     seconds: float
 
 
-def run_passes(program: Program, passes: Sequence[tuple[str, Transform]], observe: Callable[[str, Program], None] | None = None) -> tuple[Program, tuple[Timing, ...]]:
+def run_passes(
+    program: Program, passes: Sequence[tuple[str, Transform]], observe: Callable[[str, Program], None] | None = None
+) -> tuple[Program, tuple[Timing, ...]]:
     """Run named passes in order, verifying before the first and after each.
 
     observe: called with every pass's name and result (for dumps). A failed verification names the pass that caused it.
@@ -38,5 +40,3 @@ def run_passes(program: Program, passes: Sequence[tuple[str, Transform]], observ
         if observe is not None:
             observe(name, program)
     return program, tuple(timings)
-
-

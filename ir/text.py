@@ -9,7 +9,17 @@ from .axis import Axis
 from .dims import Dim, Leaf, Product
 from .program import Program, SizeOf
 
-DTYPES = {"float32": "f32", "float64": "f64", "float16": "f16", "bfloat16": "bf16", "int64": "i64", "int32": "i32", "bool": "bool", "uint8": "u8", "int8": "i8"}
+DTYPES = {
+    "float32": "f32",
+    "float64": "f64",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "int64": "i64",
+    "int32": "i32",
+    "bool": "bool",
+    "uint8": "u8",
+    "int8": "i8",
+}
 
 
 def format_program(program: Program) -> str:

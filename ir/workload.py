@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, Union
+from typing import Any, Literal, TypeAlias
 
 Role = Literal["activation", "parameter"]
 
@@ -46,7 +46,7 @@ class Ref:
 
 
 Literal_: TypeAlias = int | float | bool | str | None
-Arg: TypeAlias = Union[Ref, Literal_, tuple["Arg", ...]]
+Arg: TypeAlias = Ref | Literal_ | tuple["Arg", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,9 @@ class Workload:
     output: TensorType
 
     def __str__(self) -> str:
-        head = ", ".join(f"{'%' if r == 'activation' else 'w%'}{i}: {t}" for i, (t, r) in enumerate(zip(self.inputs, self.roles, strict=True)))
+        head = ", ".join(
+            f"{'%' if r == 'activation' else 'w%'}{i}: {t}" for i, (t, r) in enumerate(zip(self.inputs, self.roles, strict=True))
+        )
         first = len(self.inputs)
         body = "; ".join(f"%{first + i} = {c}" for i, c in enumerate(self.calls))
         return f"({head}) -> {self.output} {{ {body} }}"

@@ -1,6 +1,7 @@
 """The analysis of a captured program: the passes, in order, that end in axes."""
 
 from billhook.ir.passes import Transform
+
 from .fold import fold_positions
 from .infer import infer_axes
 

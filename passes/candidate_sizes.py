@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from billhook.ir.axis import Axis
 from billhook.ir.program import Program
 from billhook.ir.target import Target
+
 from .removal import removable_axes
 
 FLOOR = 0.1  # of an axis' size: below that, only removing it whole is offered
@@ -44,4 +45,6 @@ def width_step(axis: Axis, target: Target) -> int:
 
 def uniform_sizes(candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
     """For every axis that has a choice the candidate nearest to this share of it, never 0."""
-    return {name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1}
+    return {
+        name: min((s for s in sizes if s), key=lambda s: abs(s - share * sizes[-1])) for name, sizes in candidates.items() if len(sizes) > 1
+    }

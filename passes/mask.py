@@ -14,6 +14,7 @@ from torch import fx
 from billhook.ir.dims import Dim, kept_mask
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, Read, tensor_args
+
 from .cut import touches
 from .module import TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input

@@ -7,6 +7,7 @@ from torch import fx
 
 from billhook.costmodel.operators import dims_of, operator_name
 from billhook.costmodel.origin import dims_meta
+
 from .normalise_draft import Draft
 
 aten: Any = torch.ops.aten

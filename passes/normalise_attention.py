@@ -11,6 +11,7 @@ from torch import fx
 
 from billhook.costmodel.operators import dims_of, is_reshape, operator_name, permutation, value_of
 from billhook.costmodel.origin import CallOrigin, dims_meta
+
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
 
@@ -53,17 +54,30 @@ def _unwrap_sum(draft: Draft, node: fx.Node) -> None:
             continue
         inner, outer = dims_meta(wrapped.meta), dims_meta(node.meta)
         whole = draft.call(
-            node, aten.expand.default, (constant, list(dims_of(total))), name=f"{node.name}_bias", dims=inner, origin=CallOrigin(None, shape_literals(inner))
+            node,
+            aten.expand.default,
+            (constant, list(dims_of(total))),
+            name=f"{node.name}_bias",
+            dims=inner,
+            origin=CallOrigin(None, shape_literals(inner)),
         )
         shaped = draft.call(
-            node, aten.reshape.default, (whole, list(dims_of(node))), name=f"{node.name}_bias", dims=outer, origin=CallOrigin(None, shape_literals(outer))
+            node,
+            aten.reshape.default,
+            (whole, list(dims_of(node))),
+            name=f"{node.name}_bias",
+            dims=outer,
+            origin=CallOrigin(None, shape_literals(outer)),
         )
         draft.change(node, aten.add.Tensor, (value, shaped))
         return
 
 
 def _is_softmax(node: fx.Node) -> bool:
-    if operator_name(node) not in {"aten.softmax", "aten._softmax"} or value_of(node).dtype != value_of(cast("fx.Node", node.args[0])).dtype:
+    if (
+        operator_name(node) not in {"aten.softmax", "aten._softmax"}
+        or value_of(node).dtype != value_of(cast("fx.Node", node.args[0])).dtype
+    ):
         return False
     return cast("int", node.args[1]) in (-1, value_of(node).ndim - 1)
 
@@ -126,7 +140,11 @@ def _rewrite(draft: Draft, node: fx.Node, scores: _Scores) -> None:
     mask: fx.Node | None = None
     for bias in scores.biases:
         shape = dims_meta(scores.product.meta)
-        mask = bias if mask is None else draft.call(node, aten.add.Tensor, (mask, bias), name=f"{node.name}_mask", dims=_broadcast(mask, bias, shape))
+        mask = (
+            bias
+            if mask is None
+            else draft.call(node, aten.add.Tensor, (mask, bias), name=f"{node.name}_mask", dims=_broadcast(mask, bias, shape))
+        )
     draft.change(node, aten.scaled_dot_product_attention.default, (query, key, value, mask, 0.0, False), kwargs={"scale": scale})
 
 

@@ -8,6 +8,7 @@ from torch import fx
 from billhook.costmodel.operators import is_pointwise, operator_name
 from billhook.costmodel.origin import dims_meta
 from billhook.ir.program import tensor_args
+
 from .normalise_draft import Draft
 from .normalise_inplace import memory, written
 

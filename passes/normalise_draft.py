@@ -174,7 +174,9 @@ def _copy_call(draft: Draft, node: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
         value = draft.evaluate(node.target, args, kwargs)
     except (RuntimeError, TypeError, ValueError) as failure:
         first = str(failure).strip().splitlines()[0]
-        raise CaptureError(f"node {node.name} ({node.target}) does not accept the example's sizes: {first}; give inputs of the captured shape") from failure
+        raise CaptureError(
+            f"node {node.name} ({node.target}) does not accept the example's sizes: {first}; give inputs of the captured shape"
+        ) from failure
     if isinstance(value, int | float | bool):
         return value
     new = draft.graph.create_node("call_function", node.target, args, kwargs, name=node.name)

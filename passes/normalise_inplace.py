@@ -8,6 +8,7 @@ from torch import fx
 
 from billhook.ir.errors import CaptureError
 from billhook.ir.program import tensor_args
+
 from .normalise_draft import Draft
 
 
@@ -43,7 +44,9 @@ def _viewed(node: fx.Node) -> fx.Node | None:
         return next(iter(tensor_args(node)), None)
     if not any(result.alias_info is not None for result in schema.returns):
         return None
-    shared = [a for a, argument in zip(node.args, schema.arguments, strict=False) if argument.alias_info is not None and isinstance(a, fx.Node)]
+    shared = [
+        a for a, argument in zip(node.args, schema.arguments, strict=False) if argument.alias_info is not None and isinstance(a, fx.Node)
+    ]
     return shared[0] if shared else None
 
 
@@ -87,7 +90,9 @@ def _conflicts(draft: Draft, owner: dict[fx.Node, fx.Node], original: dict[fx.No
         for other in order:
             version = other is first or original.get(other) is first
             if owner[other] is base and not version and order[other] < order[node] and any(order[r] > order[node] for r in other.users):
-                found[base] = f"node {node.name} ({node.target}) writes into memory that {other.name} shares and that is read later; write it out of place"
+                found[base] = (
+                    f"node {node.name} ({node.target}) writes into memory that {other.name} shares and that is read later; write it out of place"
+                )
     return found
 
 

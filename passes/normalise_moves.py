@@ -12,6 +12,7 @@ from torch import fx
 from billhook.costmodel.operators import dims_of, is_move, is_pointwise, is_reshape, keeps_last, operator_name, permutation
 from billhook.costmodel.origin import CallOrigin, Extents, dims_meta, origin_meta
 from billhook.ir.program import tensor_args
+
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
 
@@ -21,7 +22,7 @@ aten: Any = torch.ops.aten
 def settle_moves(draft: Draft) -> None:
     """Move rows before linear maps, permutes behind pointwise operators, and merge what then meets."""
     for node in draft.calls():
-        if merge_moves(draft, node):
+        if merge_moves(draft, node) is not node:
             continue
         if is_move(node):
             _before_linear(draft, node)
@@ -31,25 +32,25 @@ def settle_moves(draft: Draft) -> None:
         merge_moves(draft, node)
 
 
-def merge_moves(draft: Draft, node: fx.Node) -> bool:
-    """Make a reshape of a reshape one reshape, a permute of a permute one permute; whether the two cancelled each other."""
+def merge_moves(draft: Draft, node: fx.Node) -> fx.Node:
+    """Make a reshape of a reshape one reshape, a permute of a permute one permute; the node that now has the value."""
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node) or not source.args:
-        return False
+        return node
     first = cast("fx.Node", source.args[0])
     if is_reshape(node) and is_reshape(source):
         node.args = (first, *node.args[1:])
         if dims_of(first) == dims_of(node):
             draft.replace(node, first)
-            return True
+            return first
     outer, inner = permutation(node), permutation(source)
     if outer is not None and inner is not None:
         order = [inner[d] for d in outer]
         if order == sorted(order):
             draft.replace(node, first)
-            return True
+            return first
         draft.change(node, aten.permute.default, (first, order))
-    return False
+    return node
 
 
 def from_template(node: fx.Node) -> bool:
@@ -77,8 +78,7 @@ def _before_linear(draft: Draft, node: fx.Node) -> None:
         arguments = (rows, [*dims_of(node)[:-1], dims_of(rows)[-1]])
         origin = CallOrigin(None, shape_literals(dims))
     moved = draft.call(layer, node.target, arguments, name=f"{node.name}_moved", dims=dims, origin=origin)
-    merge_moves(draft, moved)
-    draft.change(layer, aten.linear.default, (moved, *layer.args[1:]), dims=dims_meta(node.meta))
+    draft.change(layer, aten.linear.default, (merge_moves(draft, moved), *layer.args[1:]), dims=dims_meta(node.meta))
     draft.replace(node, layer)
 
 
@@ -105,7 +105,9 @@ def _permute_after(draft: Draft, node: fx.Node, order: tuple[int, ...]) -> None:
         return _unpermuted(draft, node, value, order, inverse)
 
     arguments, dims = fx.map_arg(node.args, unpermuted), tuple(dims_meta(node.meta)[d] for d in inverse)
-    inner = draft.call(node, node.target, arguments, name=f"{node.name}_moved", dims=dims, origin=origin_meta(node.meta), kwargs=node.kwargs)
+    inner = draft.call(
+        node, node.target, arguments, name=f"{node.name}_moved", dims=dims, origin=origin_meta(node.meta), kwargs=node.kwargs
+    )
     draft.change(node, aten.permute.default, (inner, list(order)))
 
 

@@ -11,6 +11,7 @@ from billhook.costmodel.operators import operator_name
 from billhook.costmodel.origin import CallOrigin, Extent, Extents, Path, SplitAt, dims_meta, origin_meta
 from billhook.ir.errors import CaptureError
 from billhook.ir.program import shape_of, tensor_args
+
 from .normalise_draft import Draft
 
 aten: Any = torch.ops.aten
@@ -18,8 +19,12 @@ aten: Any = torch.ops.aten
 _ALWAYS = {f"aten.{name}" for name in ("alias", "detach", "contiguous", "clone", "lift_fresh", "lift_fresh_copy", "positive")}
 _DROPOUT = {f"aten.{name}" for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")}
 _CONVERSION = {f"aten.{name}" for name in ("to", "_to_copy", "type_as", "float")}
-RESHAPES = {f"aten.{name}" for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")}
-_SAME_SHAPE = RESHAPES | {f"aten.{name}" for name in ("expand", "expand_as", "slice", "narrow", "pad", "constant_pad_nd", "adaptive_avg_pool2d")}
+RESHAPES = {
+    f"aten.{name}" for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
+}
+_SAME_SHAPE = RESHAPES | {
+    f"aten.{name}" for name in ("expand", "expand_as", "slice", "narrow", "pad", "constant_pad_nd", "adaptive_avg_pool2d")
+}
 _SPLITS = {f"aten.{name}" for name in ("chunk", "split", "split_with_sizes", "tensor_split")}
 
 
@@ -93,7 +98,12 @@ def spell_literals(draft: Draft) -> None:
 
 def as_reshape(draft: Draft, node: fx.Node) -> None:
     """A change of shape of any kind as a reshape to an explicit shape."""
-    draft.change(node, aten.reshape.default, (tensor_args(node)[0], list(shape_of(node))), origin=CallOrigin(None, shape_literals(dims_meta(node.meta))))
+    draft.change(
+        node,
+        aten.reshape.default,
+        (tensor_args(node)[0], list(shape_of(node))),
+        origin=CallOrigin(None, shape_literals(dims_meta(node.meta))),
+    )
 
 
 def shape_literals(dims: Extents) -> tuple[tuple[Path, Extent], ...]:
@@ -126,7 +136,9 @@ def _spell_slice(draft: Draft, node: fx.Node) -> None:
     source = cast("fx.Node", node.args[0])
     dim = int(_argument(node, 1, "dim", 0)) % source.meta["val"].ndim
     size = shape_of(source)[dim]
-    start, end, step = slice(_argument(node, 2, "start", None), _argument(node, 3, "end", None), _argument(node, 4, "step", 1)).indices(size)
+    start, end, step = slice(_argument(node, 2, "start", None), _argument(node, 3, "end", None), _argument(node, 4, "step", 1)).indices(
+        size
+    )
     draft.change(node, aten.slice.Tensor, (source, dim, start, max(start, end), step), origin=origin_meta(node.meta))
 
 
@@ -148,7 +160,15 @@ def _spell_conv(draft: Draft, node: fx.Node) -> None:
         spread = [0, 0]
     if any(s % 2 for s in spread):
         return
-    arguments = (value, weight, _argument(node, 2, "bias", None), stride, [s // 2 for s in spread], dilation, _argument(node, 6, "groups", 1))
+    arguments = (
+        value,
+        weight,
+        _argument(node, 2, "bias", None),
+        stride,
+        [s // 2 for s in spread],
+        dilation,
+        _argument(node, 6, "groups", 1),
+    )
     draft.change(node, aten.conv2d.default, arguments, origin=origin_meta(node.meta))
 
 

@@ -9,6 +9,7 @@ from billhook.costmodel.network_cost import CostTable, CostTables
 from billhook.ir.errors import OptionError
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
+
 from .allocate import Factor, Problem, SumFactor, Variable
 from .allocation_problem import AnyFactor
 from .saliency import Floats, Scores, best_indices
@@ -53,7 +54,7 @@ def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables
         return Factor(table.name, names, seconds[fixed])
     if len(sums) > 1 or len(table.coordinates) > 2:
         raise OptionError(
-            f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths in all; at most 1 and 2 are supported"
+            f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths; at most 1 and 2 are supported"
         )
     inputs = tuple(axis for axis in sums[0] if axis in variables)
     offset = sum(candidates[axis][0] for axis in sums[0] if axis not in variables)

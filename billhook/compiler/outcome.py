@@ -22,7 +22,8 @@ from .stages import Stages
 class Outcome:
     """A compiled network.
 
-    model: trainable, fine-tuned; oracle_error: of the cut against the masked network on the example; quality: what the user's evaluate function said of "dense" and "pruned".
+    model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
+    user's evaluate function said of "dense" and "pruned".
     """
 
     budget: Budget

@@ -21,8 +21,8 @@ from billhook.passes.batches import Loader, Loss
 from billhook.passes.candidate_sizes import candidate_sizes
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
-from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.probe import probed_worth
+from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import retained
 from billhook.passes.saliency_criteria import find_criterion
 from billhook.passes.saliency_gradients import collect_gradients
@@ -103,7 +103,9 @@ class Compiler:
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
         base = uniform_at(cost, self.candidates, share)
-        return Values(scores, probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress))
+        return Values(
+            scores, probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
+        )
 
     def finish(self, fitted: Fitted, contest: Contest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""

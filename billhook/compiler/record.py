@@ -58,7 +58,8 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
 
 def certificate(solution: Solution) -> str:
     """The proof in one sentence."""
-    return f"retained {solution.value:.6g}, no plan within {solution.budget * 1e3:.4f} ms retains more than {solution.bound:.6g}: gap {solution.gap:.4%}"
+    proof = f"no plan within {solution.budget * 1e3:.4f} ms retains more than {solution.bound:.6g}"
+    return f"retained {solution.value:.6g}, {proof}: gap {solution.gap:.4%}"
 
 
 def front_points(front: Front, chosen: Solution) -> tuple[FrontPoint, ...]:

@@ -36,7 +36,9 @@ def conv() -> nn.Module:
 
 def test_a_convolution_that_is_flattened() -> None:
     text = str(bh.trace(conv(), torch.randn(1, 3, 4, 4)))
-    state = "\n".join(line for line in text.splitlines() if line.startswith("program") or " = state " in line and "num_batches" not in line)
+    state = "\n".join(
+        line for line in text.splitlines() if line.startswith("program") or (" = state " in line and "num_batches" not in line)
+    )
     assert state + "\n" == CONV
     assert "%conv2d: f32[batch:2, 0.out:4, 4.in.1:2, 4.in.2:2] = aten.conv2d.default(" in text
     assert "%flatten: f32[batch:2, 0.out:4*4.in.1:2*4.in.2:2]" in text
