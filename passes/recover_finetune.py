@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -43,7 +43,8 @@ def finetune(
     steps = config.epochs * _epoch_length(loader)
     accelerator = Accelerator(cpu=next(model.parameters()).device.type == "cpu")
     start = time.perf_counter()
-    with fork_rng(), _memory_format(model, config), mode(model, training=True), torch.enable_grad():
+    evaluating = mode(teacher, training=False) if teacher is not None else nullcontext()
+    with fork_rng(), _memory_format(model, config), evaluating, mode(model, training=True), torch.enable_grad():
         torch.default_generator.manual_seed(config.seed)
         run = _Run(accelerator, model, teacher, loader, config, loss_fn, steps)
         losses = [run.epoch(progress) for _ in range(config.epochs)]
@@ -100,10 +101,10 @@ class _Run:
         return float(loss.detach())
 
     def _reference(self, inputs: Any) -> torch.Tensor | None:
-        """The teacher's output."""
+        """The teacher's output; it is in evaluation mode throughout."""
         if self.teacher is None or not self.config.distill:
             return None
-        with mode(self.teacher, training=False), torch.no_grad():
+        with torch.no_grad():
             return apply(self.teacher, inputs)
 
     def _on_device(self, leaf: Any) -> Any:

@@ -16,6 +16,7 @@ from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.target import Target
 from billhook.options import Budget
+from billhook.passes.allocate import solve
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
 from billhook.passes.candidate_sizes import candidate_sizes
@@ -23,9 +24,10 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
-from billhook.passes.saliency import retained
+from billhook.passes.saliency import Floats, Scores, retained
 from billhook.passes.saliency_criteria import find_criterion
 from billhook.passes.saliency_gradients import collect_gradients
+from billhook.passes.width_problem import width_problem
 
 from .budget import BudgetedLatency, as_budget
 from .compare import Contest, kernel_times
@@ -35,6 +37,8 @@ from .result import Result
 from .stages import Stages
 
 Progress = Callable[[str, int, int], None]
+
+PROBES = 2  # each round of probes is around the plan of the one before, the first around a uniform cut
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,9 @@ class Compiler:
         return self.finish(fitted, contest)
 
     def values(self, cost: NetworkCost, share: float) -> Values:
-        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss, around a uniform cut.
+        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss.
 
-        share: of our dense latency, at which the uniform cut is taken.
+        The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them.
         """
         job, criterion = self.job, find_criterion(self.job.criterion)
         module = cut_graph(self.program, Plan({}))
@@ -102,10 +106,20 @@ class Compiler:
             scores = criterion(self.program, module)
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
-        base = uniform_at(cost, self.candidates, share)
-        return Values(
-            scores, probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
-        )
+        base, goal = uniform_at(cost, self.candidates, share), share * cost.predict(self._whole()).seconds
+        for _ in range(PROBES - 1):
+            worth = self._probed(scores, base)
+            base |= solve(width_problem(self.program, worth, self.candidates, cost.tables(self.candidates)), goal).sizes
+        return Values(scores, self._probed(scores, base))
+
+    def _probed(self, scores: Scores, base: Mapping[str, int]) -> dict[str, Floats]:
+        """Worth of the axes by probes around sizes `base`."""
+        job = self.job
+        assert job.data is not None
+        return probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
+
+    def _whole(self) -> dict[str, int]:
+        return {name: sizes[-1] for name, sizes in self.candidates.items()}
 
     def finish(self, fitted: Fitted, contest: Contest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""

@@ -29,8 +29,8 @@ SEEDS = (0, 1, 2)
 SHARE = 0.5
 PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
 BATCH = 24
-DENSE = FinetuneConfig(epochs=3, lr=2e-3, distill=0.0, weight_decay=0.05)
-RECOVERY = FinetuneConfig(epochs=1, lr=1e-3, distill=0.5, temperature=2.0)
+DENSE = FinetuneConfig(epochs=3, lr=2e-3, distill=0.0, precision="auto")
+RECOVERY = FinetuneConfig(epochs=1, lr=1e-3, distill=1.0, temperature=4.0, precision="auto")
 CALIBRATION_BATCH = 100  # pictures per batch of the scores and of the statistics
 
 
