@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import transformers
 
 from .case import Case, Example
+from .support import models as _torchvision_loads_first  # noqa: F401
+
+import transformers  # isort: skip
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99}
 SHARED = {**TINY, "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
