@@ -68,9 +68,9 @@ def _child(case: Case, send: Any, seconds: int, memory: int) -> None:
         measure(case, row, lambda: send.send(row.as_dict()))
     # Whatever a model or a pass raises is the finding, not a fault of this suite.
     except Exception as failure:  # noqa: BLE001
-        row.error = (
-            f"{type(failure).__qualname__}: {failure}".strip()[:600] + "".join(traceback.format_tb(failure.__traceback__)[-2:])[:900]
-        )
+        place = traceback.extract_tb(failure.__traceback__)[-1]
+        message = (str(failure).strip().splitlines() or [""])[0][:300]
+        row.error = f"{type(failure).__qualname__}: {message} ({Path(place.filename).name}:{place.lineno})"
         row.wrong = False
     send.send(row.as_dict())
     send.close()
