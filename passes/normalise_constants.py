@@ -47,10 +47,13 @@ class _Folder:
                 for value in dict.fromkeys(tensor_args(node)):
                     if value in self.constant:
                         node.replace_input_with(value, self._store(value))
+        for node in reversed(list(self.draft.nodes())):
+            if node in self.constant and not node.users:
+                self.draft.graph.erase_node(node)
 
     def _constant_calls(self) -> set[fx.Node]:
-        """Calls on state alone, less those whose memory an input-dependent call writes into."""
-        tainted: set[fx.Node] = set()
+        """Calls on state alone, less those whose memory an input-dependent call writes into, or that write into state."""
+        tainted = {base for n in self.draft.calls() for w in written(n) if (base := self.owner[w]).op == "get_attr"}
         while True:
             constant: set[fx.Node] = set()
             for node in self.draft.calls():

@@ -100,9 +100,10 @@ class Draft:
         return self.mode.from_tensor(tensor.detach(), static_shapes=True)
 
     def remove_dead(self) -> None:
-        """Remove calls and state that nothing reads."""
+        """Remove calls and state that nothing reads; calls that write in place stay."""
         for node in reversed(list(self.graph.nodes)):
-            if node.op in {"call_function", "get_attr"} and not node.users:
+            writes = node.op == "call_function" and getattr(getattr(node.target, "_schema", None), "is_mutable", False)
+            if node.op in {"call_function", "get_attr"} and not node.users and not writes:
                 self.graph.erase_node(node)
 
     def module(self) -> fx.GraphModule:

@@ -8,7 +8,7 @@ from statistics import fmean
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from billhook.compiler.engine import Engine
 from billhook.compiler.pipeline import Compiler, make_job
@@ -28,9 +28,9 @@ Progress = Callable[[str, int, int], None]
 SEEDS = (0, 1, 2)
 SHARE = 0.5
 PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
-BATCH = 24
-DENSE = FinetuneConfig(epochs=3, lr=2e-3, distill=0.0, precision="auto")
-RECOVERY = FinetuneConfig(epochs=1, lr=1e-3, distill=1.0, temperature=4.0, precision="auto")
+BATCH = 32
+DENSE = FinetuneConfig(epochs=3, lr=2e-3, warmup=0.2, distill=0.0, precision="auto", channels_last=True)
+RECOVERY = FinetuneConfig(epochs=1, lr=5e-4, distill=1.0, temperature=4.0, precision="auto", channels_last=True)
 CALIBRATION_BATCH = 100  # pictures per batch of the scores and of the statistics
 
 
@@ -95,25 +95,18 @@ class Teacher:
 
     def __init__(self, dense: nn.Module, train: data.Pictures, progress: Progress) -> None:
         self.train, self.progress, self._dense = train, progress, dense
-        self._loader: DataLoader[object] | None = None
+        self._logits: torch.Tensor | None = None
 
-    def loader(self) -> DataLoader[object]:
+    def loader(self) -> DataLoader[data.Sample]:
         """Batches (pictures, (numbers, the teacher's logits)), shuffled by torch's global seed."""
-        if self._loader is None:
-            logits = record_teacher(self._dense, self.train.loader(CALIBRATION_BATCH), self.progress)
-            dataset = TensorDataset(self.train.pictures, self.train.numbers, logits)
-            self._loader = DataLoader(dataset, BATCH, shuffle=True, drop_last=True, collate_fn=_with_logits)  # pyright: ignore[reportArgumentType]
-        return self._loader
-
-
-def _with_logits(rows: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-    pictures, numbers, logits = (torch.stack(column) for column in zip(*rows, strict=True))
-    return pictures, (numbers, logits)
+        if self._logits is None:
+            self._logits = record_teacher(self._dense, self.train.loader(CALIBRATION_BATCH), self.progress, "auto")
+        return self.train.loader(BATCH, shuffle=True, teacher=self._logits)
 
 
 def recovered(model: nn.Module, teacher: Teacher, test: data.Pictures) -> Scores:
     """Recalibrate and fine-tune once per seed, from the same cut; `model` ends with the first seed's weights."""
-    recalibrate_batchnorm(model, teacher.train.loader(CALIBRATION_BATCH))
+    recalibrate_batchnorm(model, teacher.train.loader(CALIBRATION_BATCH), batches=16)
     start = copy.deepcopy(model.state_dict())
     scores: list[data.Score] = []
     for seed in reversed(SEEDS):  # the first seed last: its weights are the ones that stay
