@@ -12,7 +12,7 @@ class StaticDetector(torch.nn.Module):
         super().__init__()
         self.backbone: Any = detector.backbone
         self.head: Any = getattr(detector, "head", None)
-        self.rpn_head: Any = detector.rpn.head if hasattr(detector, "rpn") else None
+        self.rpn_head: Any = getattr(getattr(detector, "rpn", None), "head", None)
         self.regions: Any = getattr(detector, "roi_heads", None)
         self.register_buffer("boxes", torch.tensor([[4.0, 4.0, 90.0, 60.0], [20.0, 10.0, 120.0, 120.0]]))
 

@@ -44,7 +44,7 @@ class Row:
     axes: int = 0
     prunable: int = 0
     prunable_share: float = 0.0
-    frozen: dict[str, int] = field(default_factory=dict)
+    frozen: dict[str, int] = field(default_factory=dict[str, int])
     cut: bool = False
     kept_share: float = 1.0
     oracle_error: float = math.inf
@@ -164,11 +164,11 @@ def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     outputs = [
         v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor) and v.is_floating_point() and v.requires_grad
     ]
-    torch.stack([v.square().mean() for v in outputs]).sum().backward()
+    torch.autograd.backward(torch.stack([v.square().mean() for v in outputs]).sum())
     with torch.no_grad():
-        stepped = [p for p in model.parameters() if p.grad is not None and bool(p.grad.any())]
-        for parameter in stepped:
-            parameter -= 1e-6 * parameter.grad
+        stepped = [(p, p.grad) for p in model.parameters() if p.grad is not None and bool(p.grad.any())]
+        for parameter, gradient in stepped:
+            parameter -= 1e-6 * gradient
     return bool(stepped) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 

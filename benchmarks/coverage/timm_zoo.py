@@ -2,13 +2,16 @@
 
 import functools
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 
 from .case import Case, Example, images
-from .support import models as _torchvision_loads_first  # noqa: F401
+from .support import models
 
 import timm  # isort: skip
+
+del models  # imported only because torchvision must load before timm
 
 FAMILIES = Path(__file__).with_name("timm_families.txt")  # module, model: written once, so that records stay comparable
 
@@ -20,7 +23,7 @@ def cases() -> list[Case]:
 
 
 def _build(name: str) -> tuple[torch.nn.Module, Example]:
-    model = timm.create_model(name).eval()
+    model = cast(Any, timm.create_model(name)).eval()
     size = tuple(model.default_cfg.get("min_input_size") or model.default_cfg["input_size"])
     fixed = bool(model.default_cfg.get("fixed_input_size"))
     side = model.default_cfg["input_size"] if fixed else max(size, (3, 64, 64))

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 
 from .case import Case, Example
-from .support import models as _torchvision_loads_first  # noqa: F401
+from .support import models
 
 import transformers  # isort: skip
+
+del models  # imported only because torchvision must load before transformers
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99}
 SHARED = {**TINY, "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0}
@@ -49,7 +51,7 @@ class Architecture:
     config: str
     model: str
     inputs: Callable[[], dict[str, torch.Tensor]]
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 ARCHITECTURES: dict[str, Architecture] = {
@@ -219,5 +221,5 @@ class _Tensors(torch.nn.Module):
 def _build(architecture: Architecture) -> tuple[torch.nn.Module, Example]:
     config = getattr(transformers, architecture.config)(**architecture.options)
     model = getattr(transformers, architecture.model)(config).eval()
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return _Tensors(model), ((), architecture.inputs())

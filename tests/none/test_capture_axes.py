@@ -59,9 +59,10 @@ def test_a_missing_input_is_refused() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_weights_that_are_not_numbers_are_refused_by_name(bad: float) -> None:
-    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    layers = nn.Linear(4, 3), nn.Linear(3, 2)
+    model = nn.Sequential(*layers)
     with torch.no_grad():
-        model[1].weight[0, 0] = bad
+        layers[1].weight[0, 0] = bad
     with pytest.raises(DataError, match=r"1\.weight holds NaN or infinite"):
         capture(model, (torch.randn(2, 4),))
 

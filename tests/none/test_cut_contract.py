@@ -1,6 +1,7 @@
 """What a plan may say, and what a cut network promises: batch sizes, modes, tied weights, both forms, the dense model untouched."""
 
 import copy
+from typing import Any, cast
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ class Small(nn.Module):
 
 @pytest.fixture(scope="module")
 def small() -> bh.Program:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return bh.trace(Small(), torch.randn(1, 3, 6, 6))
 
 
@@ -128,7 +129,7 @@ def test_both_forms_train_and_leave_the_dense_model_alone(small: bh.Program) -> 
         pruned = bh.prune(small, kept)
         assert pruned.form == ("module" if kept.get("b.out", [0]) else "graph")
         model = pruned.model.train()
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimiser = cast(Any, torch.optim.SGD(model.parameters(), lr=0.1))
         before = [p.clone() for p in model.parameters()]
         model(torch.randn(4, 3, 6, 6)).square().mean().backward()
         optimiser.step()
@@ -138,14 +139,14 @@ def test_both_forms_train_and_leave_the_dense_model_alone(small: bh.Program) -> 
 
 
 def test_the_module_form_is_the_users_class_and_shares_its_tensors_with_the_program() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     program = bh.trace(models.resnet18(num_classes=4), torch.randn(1, 3, 32, 32))
     kept = {axis.name: range(0, axis.size, 2) for axis in program.axes if axis.prunable}
     pruned = bh.prune(program, kept)
     assert type(pruned.model) is models.resnet.ResNet
     assert pruned.form == "module"
     assert pruned.model.conv1.out_channels == 32
-    assert pruned.model.layer1[0].bn1.num_features == 32
+    assert cast(Any, pruned.model.layer1[0]).bn1.num_features == 32
     assert pruned.model.fc.in_features == 256
     assert pruned.model.training, "the mode of the dense model is kept"
     pruned.model.eval()
@@ -157,7 +158,7 @@ def test_the_module_form_is_the_users_class_and_shares_its_tensors_with_the_prog
 
 
 def test_a_class_that_keeps_widths_of_its_own_falls_back_on_the_graph() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     model = models.VisionTransformer(image_size=32, patch_size=16, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=32, num_classes=4)
     program = bh.trace(model, torch.randn(1, 3, 32, 32))
     kept = {axis.name: range(0, axis.size, 2) for axis in program.axes if axis.prunable}

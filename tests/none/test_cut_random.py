@@ -1,5 +1,7 @@
 """The property: on random networks, at random indices, the cut equals the mask. And the check itself catches wrong rules."""
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from axis_oracle import EQUAL, MOVED, Bench, bench
 from hypothesis import HealthCheck, given, settings
 from random_networks import OPERATORS, RandomNetwork, Step, recipes
 
-HOUSE = settings(max_examples=12, suppress_health_check=list(HealthCheck))
+HOUSE = settings(max_examples=12, suppress_health_check=list(cast(Any, HealthCheck)))
 
 
 def check(found: Bench, seed: int) -> None:

@@ -15,7 +15,7 @@ from zoo import SMALL
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_cut_equals_mask(name: str) -> None:
     build: Callable[[], tuple[nn.Module, torch.Tensor]] = SMALL[name]
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     model, x = build()
     found = bench(model, x)
     names = found.prunable()

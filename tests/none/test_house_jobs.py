@@ -21,7 +21,7 @@ SOURCE = """
 import torch
 
 def build():
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     return torch.nn.Sequential(torch.nn.Linear(6, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4))
 
 def tokens():

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import torch
@@ -13,11 +14,13 @@ from billhook.passes.rules import register_rule
 from billhook.passes.rules.context import Context, Result
 from billhook.passes.rules.registry import forget_rule
 
+Operator = Callable[[torch.Tensor], torch.Tensor]
+
 
 class Around(nn.Module):
     """A linear layer of width 6, an operator, and a linear reader; `free` beside it must stay prunable."""
 
-    def __init__(self, operator: Callable[[torch.Tensor], torch.Tensor], width: int = 6) -> None:
+    def __init__(self, operator: Operator, width: int = 6) -> None:
         super().__init__()
         self.make, self.read, self.operator = nn.Linear(4, 6), nn.Linear(width, 3), operator
         self.free, self.out = nn.Linear(4, 5), nn.Linear(5, 3)
@@ -26,7 +29,7 @@ class Around(nn.Module):
         return self.read(self.operator(self.make(x))) + self.out(self.free(x).relu())
 
 
-def around(operator: Callable[[torch.Tensor], torch.Tensor], width: int = 6) -> Bench:
+def around(operator: Operator, width: int = 6) -> Bench:
     found = bench(Around(operator, width), torch.randn(3, 4))
     assert found.program.axis("free.out").prunable
     found.check({"free.out": [0, 2]})
@@ -44,19 +47,19 @@ def mix(x: torch.Tensor) -> torch.Tensor:
     return x.flip(-1) * x
 
 
-@mix.register_fake
+@cast(Any, mix).register_fake
 def _(x: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(x)
 
 
 class Doubled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
     @staticmethod
-    def backward(ctx: object, grad: torch.Tensor) -> torch.Tensor:
-        return grad * 2
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        return grad_outputs[0] * 2
 
 
 def test_an_unknown_operator_is_refused_with_node_operator_and_line() -> None:
@@ -69,24 +72,24 @@ def test_an_unknown_operator_is_refused_with_node_operator_and_line() -> None:
     assert "test_infer_refusals.py" in str(reason)
 
 
-@pytest.mark.parametrize(
-    ("operator", "width", "op", "why"),
-    [
-        (lambda x: x[:, torch.argsort(x[0])], 6, "aten.argsort", "order"),
-        (lambda x: x.index_select(1, torch.tensor([0, 3])), 2, "aten.index_select", "indexed by data"),
-        (lambda x: x.roll(1, 1), 6, "aten.roll", "by position"),
-        (lambda x: x.flip(1), 6, "aten.flip", "by position"),
-        (lambda x: x.cumsum(1), 6, "aten.cumsum", "order"),
-        (lambda x: x.topk(2, 1).values, 2, "aten.topk", "order"),
-        (lambda x: x[:, [4]], 1, "aten.index", "indexed by data"),
-        (lambda x: x.max(1, keepdim=True).values, 1, "aten.max", "max over this dimension"),
-        (lambda x: x * torch.arange(6.0), 6, None, ""),
-        (lambda x: nn.functional.pad(x, (-1, 0)), 5, "aten.pad", "by position"),
-        (lambda x: torch.linalg.vector_norm(x, ord=0, dim=1, keepdim=True) + x, 6, None, ""),
-        (lambda x: (x.reshape(-1, 6, 1) @ x.reshape(-1, 1, 6)).diagonal(dim1=1, dim2=2), 6, "aten.diagonal", "no rule"),
-    ],
-)
-def test_what_depends_on_order_or_data(operator: Callable[[torch.Tensor], torch.Tensor], width: int, op: str | None, why: str) -> None:
+ORDER_OR_DATA: list[tuple[Operator, int, str | None, str]] = [
+    (lambda x: x[:, torch.argsort(x[0])], 6, "aten.argsort", "order"),
+    (lambda x: x.index_select(1, torch.tensor([0, 3])), 2, "aten.index_select", "indexed by data"),
+    (lambda x: x.roll(1, 1), 6, "aten.roll", "by position"),
+    (lambda x: x.flip(1), 6, "aten.flip", "by position"),
+    (lambda x: x.cumsum(1), 6, "aten.cumsum", "order"),
+    (lambda x: x.topk(2, 1).values, 2, "aten.topk", "order"),
+    (lambda x: x[:, [4]], 1, "aten.index", "indexed by data"),
+    (lambda x: x.max(1, keepdim=True).values, 1, "aten.max", "max over this dimension"),
+    (lambda x: x * torch.arange(6.0), 6, None, ""),
+    (lambda x: nn.functional.pad(x, (-1, 0)), 5, "aten.pad", "by position"),
+    (lambda x: cast(Any, torch.linalg).vector_norm(x, ord=0, dim=1, keepdim=True) + x, 6, None, ""),
+    (lambda x: (x.reshape(-1, 6, 1) @ x.reshape(-1, 1, 6)).diagonal(dim1=1, dim2=2), 6, "aten.diagonal", "no rule"),
+]
+
+
+@pytest.mark.parametrize(("operator", "width", "op", "why"), ORDER_OR_DATA)
+def test_what_depends_on_order_or_data(operator: Operator, width: int, op: str | None, why: str) -> None:
     found = around(operator, width)
     if op is None:
         found.check_every_axis()
@@ -113,7 +116,7 @@ def test_a_view_that_does_not_factor_is_refused() -> None:
 
 
 def test_a_custom_autograd_function_never_lets_a_wrong_cut_through() -> None:
-    found = around(Doubled.apply)
+    found = around(cast(Any, Doubled).apply)
     axis = found.program.axis("make.out")
     if axis.prunable:  # it was traced through: then the cut must be right
         found.check_every_axis()
@@ -138,7 +141,10 @@ def test_a_users_rule_frees_the_axis() -> None:
     def double(x: torch.Tensor) -> torch.Tensor:
         return x * 2
 
-    double.register_fake(lambda x: torch.empty_like(x))
+    @cast(Any, double).register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return torch.empty_like(x)
+
     assert not around(lambda x: double(x)).program.axis("make.out").prunable
     register_rule(torch.ops.billhook_test.double, same)
     try:
@@ -159,7 +165,10 @@ def test_a_rule_that_forgets_what_becomes_of_an_axis_freezes_it() -> None:
     def spread(x: torch.Tensor) -> torch.Tensor:
         return x.amax(1, keepdim=True) - x.amin(1, keepdim=True)
 
-    spread.register_fake(lambda x: x.new_empty(x.shape[0], 1))
+    @cast(Any, spread).register_fake
+    def _(x: torch.Tensor) -> torch.Tensor:
+        return x.new_empty(x.shape[0], 1)
+
     register_rule(torch.ops.billhook_test.spread, careless)
     try:
         reason = reason_of(around(lambda x: spread(x), 1))

@@ -56,5 +56,5 @@ def test_heads_and_their_width() -> None:
 
 
 def test_the_text_is_deterministic() -> None:
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     assert str(bh.trace(conv(), torch.randn(1, 3, 4, 4))) == str(bh.trace(conv(), torch.randn(1, 3, 4, 4)))

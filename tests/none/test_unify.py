@@ -1,5 +1,7 @@
 """Unification: merging, refinement, refusal, and that it ends quickly."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,14 +39,16 @@ def test_an_atom_is_refined_by_a_product_and_hands_its_reasons_on() -> None:
 
 
 def test_products_align_from_the_innermost_factor() -> None:
-    left, right = [Atom(2), Atom(12)], [Atom(6), Atom(4)]
+    left: list[Term] = [Atom(2), Atom(12)]
+    right: list[Term] = [Atom(6), Atom(4)]
     unify(prod(left), prod(right))
     assert sizes(prod(left)) == sizes(prod(right)) == [2, 3, 4]
     assert atoms(prod(left)) == atoms(prod(right))
 
 
 def test_concatenations_are_cut_where_either_has_a_boundary() -> None:
-    left, right = [Atom(4), Atom(6)], [Atom(3), Atom(7)]
+    left: list[Term] = [Atom(4), Atom(6)]
+    right: list[Term] = [Atom(3), Atom(7)]
     unify(cat(left), cat(right))
     assert sizes(cat(left)) == [3, 1, 6]
     assert atoms(cat(left)) == atoms(cat(right))
@@ -122,7 +126,7 @@ def test_regrouping_one_shape_two_ways_gives_the_same_atoms(factors: list[int], 
 def test_ten_thousand_equations_leave_shallow_chains() -> None:
     """Union by rank: the depth of the deepest chain of bindings stays logarithmic."""
     atoms_ = [Atom(8) for _ in range(10_000)]
-    for a, b in zip(atoms_, atoms_[1:], strict=False):
+    for a, b in itertools.pairwise(atoms_):
         unify(a, b)
 
     def depth(atom: Atom) -> int:

@@ -5,6 +5,7 @@ does not fit (an odd width, two widths that differ) becomes a convolution that m
 """
 
 from collections.abc import Callable
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 Step = tuple[int, int, int, int]
+Layer = TypeVar("Layer", bound=nn.Module)
 Maker = Callable[["RandomNetwork", torch.Tensor, torch.Tensor, int, int], torch.Tensor]
 
 OPERATORS: list[Maker] = []
@@ -30,14 +32,14 @@ class RandomNetwork(nn.Module):
     def __init__(self, recipe: list[Step]) -> None:
         super().__init__()
         self.recipe, self.layers, self.made = recipe, nn.ModuleList(), 0
-        torch.manual_seed(0)
+        torch.default_generator.manual_seed(0)
         self.run(torch.randn(2, 3, SIDE, SIDE))
 
-    def layer(self, make: Callable[[], nn.Module]) -> nn.Module:
+    def layer(self, make: Callable[[], Layer]) -> Layer:
         self.made += 1
         if self.made > len(self.layers):
             self.layers.append(make())
-        return self.layers[self.made - 1]
+        return cast(Layer, self.layers[self.made - 1])
 
     def conv(self, x: torch.Tensor, out: int, size: int = 1, groups: int = 1) -> torch.Tensor:
         return self.layer(lambda: nn.Conv2d(x.shape[1], out, size, padding=size // 2, groups=groups))(x)
@@ -124,7 +126,7 @@ def chunked(net: RandomNetwork, x: torch.Tensor, y: torch.Tensor, width: int, k:
 @operator
 def split_unevenly(net: RandomNetwork, x: torch.Tensor, y: torch.Tensor, width: int, k: int) -> torch.Tensor:
     at = min(1 + k, x.shape[1] - 1)
-    a, b = x.split([at, x.shape[1] - at], 1)
+    a, b = torch.split(x, [at, x.shape[1] - at], 1)
     return torch.cat([F.silu(a), b, a], 1)
 
 

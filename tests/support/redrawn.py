@@ -1,7 +1,7 @@
 """Parameters redrawn so that no error can hide: no zero-initialised branch, no tiny layer scale, statistics that matter."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ _INITIALISERS = (
 
 
 @contextlib.contextmanager
-def cheap_construction() -> Iterator[None]:
+def cheap_construction() -> Generator[None]:
     """Skip torch's initialisers while a model is built: its parameters are redrawn anyway."""
     saved = {name: getattr(torch.nn.init, name) for name in _INITIALISERS}
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -26,8 +26,8 @@ def structure(*inputs: Any, prunable: str, **options: Any) -> Callable[[Callable
 
     def register(factory: Callable[..., torch.nn.Module]) -> Callable[..., torch.nn.Module]:
         def build() -> tuple[torch.nn.Module, Example]:
-            torch.manual_seed(0)
-            named = {k: _value(v) for given in inputs if isinstance(given, dict) for k, v in given.items()}
+            torch.default_generator.manual_seed(0)
+            named = {k: _value(v) for given in inputs if isinstance(given, dict) for k, v in cast(dict[str, Any], given).items()}
             return factory(**options).eval(), (tuple(_value(g) for g in inputs if not isinstance(g, dict)), named)
 
         name = factory.__name__ + "".join(f"_{v}" for v in options.values())

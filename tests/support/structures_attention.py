@@ -88,6 +88,9 @@ class GroupedQuery(_Tokens):
 class Rotary(_Tokens):
     """Rotary positions in halves, tables in buffers."""
 
+    cos: torch.Tensor
+    sin: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v, self.out = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8)

@@ -1,12 +1,14 @@
 """Convolutional constructs."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from structures import structure
 from torch import nn
 
 
-def conv(i: int, o: int, k: int = 3, **options: int) -> nn.Sequential:
+def conv(i: int, o: int, k: int = 3, **options: Any) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(i, o, k, padding=k // 2, bias=False, **options), nn.BatchNorm2d(o), nn.SiLU())
 
 
@@ -179,9 +181,9 @@ class Normed(nn.Module):
         super().__init__()
         self.a, self.c, self.norm = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 2, 1), norm
         made = {"group": nn.GroupNorm(2, 8), "instance": nn.InstanceNorm2d(8, affine=True, track_running_stats=True), "rms": nn.RMSNorm(8)}
-        self.n = made.get(norm, nn.LayerNorm(8))
+        self.n: Any = made.get(norm, nn.LayerNorm(8))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Any) -> torch.Tensor:
         x = self.a(x)
         if self.norm in {"group", "instance"}:
             return self.c(self.n(x))

@@ -78,6 +78,8 @@ class StridedSlices(nn.Module):
 class Where(nn.Module):
     """A choice between two branches by a mask that is computed, and one by a constant mask."""
 
+    pattern: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(5, 6), nn.Linear(6, 2)

@@ -5,15 +5,17 @@ import fails. Only detection models call these operators: two are declared here 
 to run and to capture their heads.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 _SCHEMAS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
-    "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
-    "int sampling_ratio, bool aligned) -> Tensor",
+    (
+        "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, SymInt pooled_width, "
+        "int sampling_ratio, bool aligned) -> Tensor"
+    ),
 )
 
 
@@ -26,7 +28,9 @@ def _declare() -> Any:
 
 def _implement(library: Any) -> None:
     """Bilinear samples averaged over each bin, as torchvision computes them in Python."""
-    import torchvision.ops.roi_align as home
+    import torchvision.ops
+
+    home = cast(Any, torchvision.ops).roi_align
 
     def roi_align(x: torch.Tensor, rois: torch.Tensor, scale: float, height: int, width: int, ratio: int, aligned: bool) -> torch.Tensor:
         plain = getattr(home._roi_align, "__wrapped__", home._roi_align)
@@ -36,7 +40,7 @@ def _implement(library: Any) -> None:
         return x.new_empty(rois.shape[0], x.shape[1], height, width)
 
     library.impl("roi_align", roi_align, "CompositeExplicitAutograd")
-    torch.library.register_fake("torchvision::roi_align", fake, lib=library)
+    cast(Any, torch.library).register_fake("torchvision::roi_align", fake, lib=library)
     home._has_ops = lambda: True
     home._assert_has_ops = lambda: None
 

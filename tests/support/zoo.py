@@ -1,6 +1,8 @@
 """torchvision's architectures at a size for tests: the same constructs, fewer of them."""
 
+import importlib
 from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -32,12 +34,12 @@ def _mobilenet_v2() -> Made:
 
 
 def _mobilenet_v3() -> Made:
-    config, last = models.mobilenetv3._mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.25)
+    config, last = importlib.import_module("torchvision.models.mobilenetv3")._mobilenet_v3_conf("mobilenet_v3_small", width_mult=0.25)
     return models.MobileNetV3(config[:6], last, num_classes=4), _image(32)
 
 
 def _densenet() -> Made:
-    return models.DenseNet(8, (2, 3, 2), 16, 2, num_classes=4), _image(32)
+    return models.DenseNet(8, cast(Any, (2, 3, 2)), 16, 2, num_classes=4), _image(32)
 
 
 def _googlenet() -> Made:

@@ -93,7 +93,10 @@ def test_changed_byte_is_found(result: Result, tmp_path: Path) -> None:
 
 def test_second_run_measures_nothing(result: Result, database: Path) -> None:
     """Everything that the first run timed is found again; the dense network alone is a lower bound for that."""
-    with Engine(host_target(), database, lambda *_: None) as engine:
+
+    def silent(*_: object) -> None: ...
+
+    with Engine(host_target(), database, silent) as engine:
         program = bh.trace(tiny(), example())
         engine.build(cut_graph(program, Plan({})), program.example)
         engine.build(result.pruned.program.graph, program.example)
