@@ -17,6 +17,7 @@ from billhook.ir.latency import Latency
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 _APART = 1.2  # two predictions closer than this factor say nothing about a slope
+_PLAUSIBLE = 0.1  # of the fastest network: a constant larger than this is noise, and would bend every other prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def _line(predicted: Floats, measured: Floats) -> tuple[float, float] | None:
         return None
     slope = float(np.median(slopes))
     offset = float(np.median(y - slope * x))
-    return (slope, offset) if slope > 0 and abs(offset) <= 0.5 * float(y.min()) else None
+    return (slope, offset) if slope > 0 and abs(offset) <= _PLAUSIBLE * float(y.min()) else None
 
 
 def _residual(predicted: Floats, measured: Floats, scale: float, offset: float) -> float:

@@ -67,7 +67,7 @@ def front_points(front: Front, chosen: Solution) -> tuple[FrontPoint, ...]:
     points = front.points
     whole = max((p.value for p in points), default=1.0) or 1.0
     step = max(1, len(points) // MOST_POINTS)
-    shown = [FrontPoint(latency_s=p.seconds, retained=p.value / whole) for p in points[::step]]
+    shown = [FrontPoint(latency_s=p.seconds, retained=p.value / whole) for p in points[::step] if p.seconds > 0]
     shown.append(FrontPoint(latency_s=chosen.seconds, retained=chosen.value / whole, chosen=True))
     return tuple(sorted(shown, key=lambda p: p.latency_s))
 

@@ -1,6 +1,7 @@
 """The demo: train, compile to half the latency, recover, and compare with a uniform cut at the same measured latency."""
 
 import copy
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from billhook.compiler.pipeline import Compiler, make_job
 from billhook.compiler.result import Result
 from billhook.compiler.stages import Stages
 from billhook.ir.errors import MeasureError
+from billhook.ir.weights import digest, read_weights, write_weights
 from billhook.passes.recover import FinetuneConfig, finetune, recalibrate_batchnorm
 from billhook.passes.recover_distill import record as record_teacher
 from billhook.passes.recover_distill import recorded_teacher
@@ -47,7 +49,7 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
     stages = Stages()
     train, test = data.two_digits()
     with stages.stage("train dense"):
-        dense = trained(train, progress)
+        dense = trained(train, database.parent, progress)
     job = make_job(
         dense,
         net.example() + 0.5,
@@ -83,10 +85,21 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
     return record
 
 
-def trained(train: data.Pictures, progress: Progress) -> nn.Module:
-    """The dense network, trained from scratch."""
+def trained(train: data.Pictures, cache: Path, progress: Progress) -> nn.Module:
+    """The dense network, trained from scratch, or as an earlier run on the same data and options left it in `cache`."""
     model = net.build()
-    finetune(model, None, train.loader(BATCH, shuffle=True), DENSE, progress=lambda _, done, total: progress("train dense", done, total))
+    key = f"{DENSE} {BATCH} {torch.__version__} {digest({'pictures': train.pictures, **model.state_dict()})}"
+    path = cache / f"demo-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    if path.exists():
+        read_weights(path, model)
+    else:
+        finetune(
+            model, None, train.loader(BATCH, shuffle=True), DENSE, progress=lambda _, done, total: progress("train dense", done, total)
+        )
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".partial")
+        write_weights(model, beside)
+        beside.replace(path)
     return model.eval()
 
 
