@@ -118,7 +118,7 @@ class Emitter:
         stored = self._type(source, blocked=self._stored_blocked(source))
         value: Any = body.read(_Input(source.name, stored, "activation"))
         flat = node is not source and is_reshape(node)
-        moves = [node] if node is not source else []
+        moves: list[fx.Node | None] = [node] if node is not source else []
         steps: list[fx.Node | None] = moves if flat else [*moves, None] if move_first else [None, *moves]
         for step in steps:
             if step is None:

@@ -26,11 +26,12 @@ def is_conv(node: fx.Node) -> bool:
     if any(isinstance(a, fx.Node) and a.op != "get_attr" for a in (node.args[1], bias)):
         return False
     groups = node.args[6] if len(node.args) > 6 else 1
-    return groups == 1 or groups == dims_of(cast("fx.Node", node.args[0]))[1] == dims_of(node)[1]
+    return bool(groups == 1 or groups == dims_of(cast("fx.Node", node.args[0]))[1] == dims_of(node)[1])
 
 
 def is_depthwise(node: fx.Node) -> bool:
-    return is_conv(node) and len(node.args) > 6 and node.args[6] != 1
+    """Whether every channel has a filter of its own."""
+    return bool(is_conv(node) and len(node.args) > 6 and node.args[6] != 1)
 
 
 def is_pool(node: fx.Node) -> bool:

@@ -10,7 +10,8 @@ from billhook.ir.workload import Workload
 
 from .family import Coordinate, Widths
 from .network_cost import Kernel
-from .widths import ShapedKernel, WidthModel
+from .shaped_kernel import ShapedKernel
+from .widths import WidthModel
 
 MOST = 3  # coordinates of a surface: beyond that, all shape axes become one, their sum
 
@@ -93,7 +94,7 @@ def _sums(kernel: ShapedKernel, free: Collection[str]) -> list[Coordinate]:
 def _terms(dim: Dim, free: Collection[str]) -> list[Coordinate]:
     """The maximal sums of free axes inside a dimension."""
     if isinstance(dim, Leaf):
-        return [(dim.name,)] if dim.name in free else []
+        return [(dim.name,)] if dim.name is not None and dim.name in free else []
     if isinstance(dim, Product):
         return [t for f in dim.factors for t in _terms(f, free)]
     plain = _plain_sum(dim, free)
@@ -104,7 +105,7 @@ def _plain_sum(dim: Concat, free: Collection[str]) -> Coordinate | None:
     """The free axes of a concatenation of axes and fixed extents, sorted; None if a segment is anything else, or none is free."""
     if not all(isinstance(s, Leaf) for s in dim.segments):
         return None
-    named = sorted(s.name for s in dim.segments if isinstance(s, Leaf) and s.name in free)
+    named = sorted(s.name for s in dim.segments if isinstance(s, Leaf) and s.name is not None and s.name in free)
     return tuple(named) or None
 
 

@@ -1,7 +1,7 @@
 """The cut: a Program and a plan give a smaller Program, with every member sliced and every shape constant re-evaluated."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,12 +44,17 @@ def cut_state(program: Program, plan: Plan) -> dict[str, torch.Tensor]:
     return state
 
 
+def from_numpy(array: NDArray[Any]) -> torch.Tensor:
+    """torch.from_numpy with a type: the tensor shares the array's memory."""
+    return cast("Any", torch).from_numpy(array)
+
+
 def slice_tensor(tensor: torch.Tensor, dims: tuple[Dim, ...], masks: Masks) -> torch.Tensor:
     """The tensor without the removed indices; the same object where nothing is removed."""
     result = tensor.detach()
     for i, dim in enumerate(dims):
         if touches(dim, masks):
-            kept = torch.from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
+            kept = from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
             result = result.index_select(i, kept)
     if result.shape == tensor.shape:
         return tensor
@@ -120,7 +125,7 @@ class _Cutter:
         """A node some of whose arguments vanished: the rest of a concatenation, or a sum over nothing (its bias)."""
         name = str(node.target).rsplit(".", 1)[0]
         if name in {"aten.cat", "aten.concat", "aten.concatenate"}:
-            kept = [self.mapping[v] for v in node.args[0] if v not in self.empty]  # type: ignore[union-attr]  # pyright: ignore
+            kept = [self.mapping[v] for v in cast("list[fx.Node]", node.args[0]) if v not in self.empty]
             return self.new.call_function(torch.ops.aten.cat.default, (kept, *node.args[1:]))
         dims = self.program.types[node.name]
         shape = [extents.of(d) for d in dims]

@@ -6,7 +6,7 @@ stay calls: they follow the sizes around them, and so the batch.
 """
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -28,7 +28,7 @@ def fold_positions(program: Program) -> Program:
     for node in (n for n in nodes if n in constant):
         args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
         with torch.no_grad():
-            values[node] = node.target(*args, **kwargs)  # type: ignore[operator]  # pyright: ignore
+            values[node] = cast("Any", node.target)(*args, **kwargs)
     return replace(program, graph=_with_buffers(program, constant, {n: values[n] for n in kept}))
 
 
@@ -51,7 +51,7 @@ def _ancestors(node: fx.Node) -> set[fx.Node]:
     stack = [node.args[0]] if node.args and isinstance(node.args[0], fx.Node) else []
     while stack:
         here = stack.pop()
-        if isinstance(here, fx.Node) and here not in found:
+        if here not in found:
             found.add(here)
             stack.extend(tensor_args(here))
     return found

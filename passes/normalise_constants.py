@@ -73,7 +73,7 @@ class _Folder:
                 return target(*args, **kwargs)
             if operator_name(node) in _UNIFORM:
                 return target(*args, **kwargs).reshape(-1)[:1].clone().expand(tuple(node.meta["val"].shape))
-            if operator_name(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, args[0]):
+            if operator_name(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, cast("Any", args[0])):
                 return args[0]
             repeated = _repeated(node, args)
             if not repeated:

@@ -87,11 +87,11 @@ def _conflicts(draft: Draft, owner: dict[fx.Node, fx.Node], original: dict[fx.No
         base = owner[first]
         if base.op == "get_attr":
             found[base] = f"node {node.name} writes into the state {base.target}; a compiled network keeps no state between calls"
-        for other in order:
+        for other, place in order.items():
             version = other is first or original.get(other) is first
-            if owner[other] is base and not version and order[other] < order[node] and any(order[r] > order[node] for r in other.users):
+            if owner[other] is base and not version and place < order[node] and any(order[r] > order[node] for r in other.users):
                 found[base] = (
-                    f"node {node.name} ({node.target}) writes into memory that {other.name} shares and that is read later; write it out of place"
+                    f"node {node.name} ({node.target}) writes into memory that {other.name} shares, read later; do it out of place"
                 )
     return found
 

@@ -70,7 +70,7 @@ def _before_linear(draft: Draft, node: fx.Node) -> None:
         return
     rows = cast("fx.Node", layer.args[0])
     weight = cast("fx.Node", layer.args[1])
-    if from_template(rows) or rows.op != "call_function" or value_rank(weight) != 2:
+    if from_template(rows) or rows.op != "call_function" or _rank(weight) != 2:
         return
     dims = (*dims_meta(node.meta)[:-1], dims_meta(rows.meta)[-1])
     origin, arguments = origin_meta(node.meta), (rows, *node.args[1:])
@@ -82,7 +82,8 @@ def _before_linear(draft: Draft, node: fx.Node) -> None:
     draft.replace(node, layer)
 
 
-def value_rank(node: fx.Node) -> int:
+def _rank(node: fx.Node) -> int:
+    """Number of dimensions of a node's result."""
     return len(dims_of(node))
 
 
@@ -93,7 +94,7 @@ def _behind_pointwise(draft: Draft, node: fx.Node) -> None:
         if order is None or len(argument.users) > 1 or dims_of(argument) != dims_of(node):
             continue
         source = cast("fx.Node", argument.args[0])
-        if len(source.users) == 1 and from_template(source) and value_rank(source) == value_rank(node):
+        if len(source.users) == 1 and from_template(source) and _rank(source) == _rank(node):
             _permute_after(draft, node, order)
             return
 

@@ -4,15 +4,13 @@ Where an axis of an argument is missing in a result, the rule must have declared
 left out unread. Any other operator computes something from the axis that no mask is known for, so the axis is frozen.
 """
 
-from typing import cast
-
 from torch import fx
 
 from billhook.ir.program import tensor_args
-
-from .rules import Context
-from .rules.context import Terms
-from .unify import Atom, Term, atoms, freeze
+from billhook.passes.unify import Term, atoms, freeze
+from billhook.passes.rules import Context
+from billhook.passes.rules.context import Terms
+from billhook.passes.unify import Term, atoms, freeze
 
 
 def freeze_vanished(ctx: Context) -> None:
@@ -39,7 +37,7 @@ def _declared(ctx: Context) -> dict[str, set[int]]:
 
 
 def _ids(terms: list[Term]) -> set[int]:
-    return {id(atom) for term in terms for atom in cast("list[Atom]", atoms(term))}
+    return {id(atom) for term in terms for atom in atoms(term)}
 
 
 def _terms(ctx: Context, node: fx.Node) -> list[Term]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, cast, final
 
 from torch import fx
 
@@ -57,13 +57,13 @@ class Context:
 
     def bind(self, node: fx.Node) -> dict[str, Any]:
         """Arguments by schema name, defaults filled in."""
-        schema = node.target._schema.arguments  # type: ignore[union-attr]  # pyright: ignore
+        schema: list[Any] = list(cast("Any", node.target)._schema.arguments)
         bound: dict[str, Any] = {}
-        for i, argument in enumerate(schema):  # pyright: ignore
+        for i, argument in enumerate(schema):
             if i < len(node.args):
                 bound[argument.name] = node.args[i]
             else:
-                bound[argument.name] = node.kwargs.get(argument.name, argument.default_value)  # pyright: ignore
+                bound[argument.name] = node.kwargs.get(argument.name, argument.default_value)
         return bound
 
     def fresh(self, shape: Sequence[int]) -> Terms:
@@ -136,9 +136,9 @@ class Context:
             self.edits[node.name] = PendingEdit(Edit(tuple(changes.values()), (), op, scale), when)
             return
         bound = {**self.bind(node), **changes}
-        schema = node.target._schema.arguments  # type: ignore[union-attr]  # pyright: ignore
-        args = tuple(bound[a.name] for a in schema if not a.kwarg_only)  # pyright: ignore
-        kwargs = tuple((a.name, bound[a.name]) for a in schema if a.kwarg_only)  # pyright: ignore
+        schema: list[Any] = list(cast("Any", node.target)._schema.arguments)
+        args = tuple(bound[a.name] for a in schema if not a.kwarg_only)
+        kwargs = tuple((a.name, bound[a.name]) for a in schema if a.kwarg_only)
         self.edits[node.name] = PendingEdit(Edit(args, kwargs, None, scale), when)
 
     def broadcast(self, node: fx.Node, values: Sequence[fx.Node], shape: Sequence[int]) -> Terms:

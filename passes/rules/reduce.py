@@ -23,7 +23,7 @@ def reduce(ctx: Context, node: fx.Node) -> Result:
     """
     a = ctx.bind(node)
     name = str(node.target).split(".")[1]
-    x_node = a.get("self", a.get("input"))
+    x_node: fx.Node = a["self"] if "self" in a else a["input"]
     if isinstance(a.get("other"), fx.Node):
         return ctx.broadcast(node, [x_node, a["other"]], ctx.shape(node))
     x = ctx.dims(x_node)
