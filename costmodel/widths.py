@@ -58,7 +58,7 @@ class WidthModel:
         if isinstance(extent, int):
             return Leaf(None, extent)
         if extent.node in self.program.types:
-            return self.program.types[extent.node][cast("int", cast("Any", extent).dim)]
+            return self.program.types[extent.node][cast("Any", extent).dim]
         edit = self.program.edits.get(extent.node)
         pieces = edit.args[1] if edit is not None and len(edit.args) > 1 else None
         piece = getattr(extent, "piece", None)
@@ -112,7 +112,7 @@ def _gates(partition: Partition, shaped: tuple[ShapedKernel, ...]) -> list[froze
         axes = [a for a in kernel.axes if a != BATCH]
         later = [unread[r] for r in readers.get(output, ())] if output not in network.outputs else []
         empty = frozenset(a for a in axes if 0 in kernel.output.at({a: 0}, kernel.target).shape)
-        unread[i] = empty | (later[0].intersection(*later[1:]) if later else frozenset())
+        unread[i] = empty | (frozenset.intersection(*later) if later else frozenset())
         gates[i] = unread[i] | frozenset(a for a in axes if kernel.at({a: 0}) is None)
     return gates
 
@@ -122,10 +122,10 @@ def _overlay(literal: Any, edited: Any) -> Any:
     if isinstance(edited, SizeOf) and not isinstance(literal, SizeOf):
         return edited
     if isinstance(edited, list) and isinstance(literal, tuple):
-        items, known = cast("list[Any]", edited), cast("tuple[Any, ...]", literal)
-        if len(items) == len(known):
-            return tuple(_overlay(v, e) for v, e in zip(known, items, strict=True))
-    return cast("Any", literal)
+        items = cast("list[Any]", edited)
+        if len(items) == len(cast("tuple[Any, ...]", literal)):
+            return tuple(_overlay(v, e) for v, e in zip(cast("tuple[Any, ...]", literal), items, strict=True))
+    return literal
 
 
 def _instead(call: Call, edit: Edit) -> tuple[Call, ...]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses import FakeTensor, FakeTensorMode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.overrides import TorchFunctionMode
@@ -31,14 +30,14 @@ def capture(model: torch.nn.Module, args: Args, kwargs: Kwargs | None = None) ->
     """
     named = dict(kwargs or {})
     _check_weights(model)
-    was_training = {module: module.training for module in model.modules()}
+    was_training = {name: module.training for name, module in model.named_modules()}
     model.eval()
     try:
         _check_example(model, args, named)
         graph, origin, example = _first_that_works(model, args, named)
     finally:
-        for module in model.modules():
-            module.training = was_training[module]
+        for name, module in model.named_modules():
+            module.training = was_training[name]
     return Program(graph=graph, model=model, example=(example[0], example[1]), origin=origin)
 
 
@@ -55,7 +54,7 @@ def _first_that_works(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]
             try:
                 return attempt(model, *example), origin, (args, kwargs)
             # What a tracer raises depends on the user's code, which it executes: every failure is kept and reported.
-            except Exception as failure:  # noqa: BLE001 - see above  # noqa: BLE001
+            except Exception as failure:  # noqa: BLE001
                 failures.append(f"{origin}: {_first_line(failure)}")
     unique = list(dict.fromkeys(failures))
     raise CaptureError(
@@ -101,8 +100,8 @@ def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.
 class _ReadsValues(TorchFunctionMode):
     """Python numbers taken from tensors are those of this run: a branch or a size that depends on them is decided by it."""
 
-    READS: frozenset[Any] = frozenset(
-        getattr(torch.Tensor, name) for name in ("item", "tolist", "__bool__", "__int__", "__float__", "__index__")
+    READS = frozenset(
+        {torch.Tensor.item, torch.Tensor.tolist, *(getattr(torch.Tensor, f"__{n}__") for n in ("bool", "int", "float", "index"))}
     )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 Role = Literal["activation", "parameter"]
 
@@ -108,9 +108,9 @@ def _pack(arg: Arg) -> Any:
 
 def _unpack(data: Any) -> Arg:
     if isinstance(data, dict):
-        return Ref(int(cast("dict[str, Any]", data)["ref"]))
+        return Ref(int(data["ref"]))
     if isinstance(data, list):
-        return tuple(_unpack(d) for d in cast("list[Any]", data))
+        return tuple(_unpack(d) for d in data)
     return data
 
 

@@ -44,17 +44,12 @@ def cut_state(program: Program, plan: Plan) -> dict[str, torch.Tensor]:
     return state
 
 
-def from_numpy(array: NDArray[Any]) -> torch.Tensor:
-    """torch.from_numpy with a type: the tensor shares the array's memory."""
-    return cast("Any", torch).from_numpy(array)
-
-
 def slice_tensor(tensor: torch.Tensor, dims: tuple[Dim, ...], masks: Masks) -> torch.Tensor:
     """The tensor without the removed indices; the same object where nothing is removed."""
     result = tensor.detach()
     for i, dim in enumerate(dims):
         if touches(dim, masks):
-            kept = from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
+            kept = torch.from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
             result = result.index_select(i, kept)
     if result.shape == tensor.shape:
         return tensor

@@ -14,7 +14,6 @@ from torch import fx
 from billhook.ir.axis import Axis, Member, Reason
 from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
 from billhook.ir.program import Edit, Program, Read, SizeOf, state_of
-from billhook.passes.unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 from billhook.passes.rules import Context, find_rule
 from billhook.passes.rules.context import PendingEdit, PendingRead, Result, TermSize
 from billhook.passes.rules.contraction import unsolved

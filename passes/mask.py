@@ -15,7 +15,7 @@ from billhook.ir.dims import Dim, kept_mask
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, Read, tensor_args
 
-from .cut import from_numpy, touches
+from .cut import touches
 from .module import TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input
 
@@ -71,7 +71,7 @@ class _Masker:
     def _masked(self, value: fx.Node, dims: tuple[Dim, ...], dim: int) -> fx.Node:
         shape = [1] * len(dims)
         shape[dim] = dims[dim].size
-        mask = self._constant(from_numpy(kept_mask(dims[dim], self.masks)).reshape(shape))
+        mask = self._constant(torch.from_numpy(kept_mask(dims[dim], self.masks)).reshape(shape))
         return self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, 0))
 
     def _over_kept(self, node: fx.Node, sizes: Sizes) -> fx.Node:
@@ -80,7 +80,7 @@ class _Masker:
         for arg in dict.fromkeys(tensor_args(node)):
             for i, dim in enumerate(self._dims(arg)):
                 if touches(dim, self.masks):
-                    index = self._constant(from_numpy(np.flatnonzero(kept_mask(dim, self.masks))))
+                    index = self._constant(torch.from_numpy(np.flatnonzero(kept_mask(dim, self.masks))))
                     mapping[arg] = self.new.call_function(torch.ops.aten.index_select.default, (mapping[arg], i, index))
         edit = self.program.edits.get(node.name)
         if edit is None:
@@ -94,11 +94,11 @@ class _Masker:
 
     def _scattered(self, value: fx.Node, dim: int, rank: int, mask: NDArray[np.bool_]) -> fx.Node:
         source = np.clip(np.cumsum(mask) - 1, 0, None)
-        index = self._constant(from_numpy(source))
+        index = self._constant(torch.from_numpy(source))
         spread = self.new.call_function(torch.ops.aten.index_select.default, (value, dim, index))
         shape = [1] * rank
         shape[dim] = len(mask)
-        where = self._constant(from_numpy(mask).reshape(shape))
+        where = self._constant(torch.from_numpy(mask).reshape(shape))
         return self.new.call_function(torch.ops.aten.where.ScalarOther, (where, spread, 0))
 
     def _constant(self, value: torch.Tensor) -> fx.Node:

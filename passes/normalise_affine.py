@@ -101,7 +101,7 @@ def _can_absorb(layer: fx.Node) -> bool:
 
 def _absorb(draft: Draft, layer: fx.Node, scale: torch.Tensor, shift: torch.Tensor) -> None:
     """W' = scale W and b' = scale b + shift, computed in float64."""
-    value, weight = layer.args[0], cast("fx.Node", layer.args[1])
+    weight = cast("fx.Node", layer.args[1])
     bias = cast("fx.Node | None", layer.args[2] if len(layer.args) > 2 else None)
     kernel = draft.tensor(weight)
     base = str(weight.target).rpartition(".")[0]
@@ -111,7 +111,7 @@ def _absorb(draft: Draft, layer: fx.Node, scale: torch.Tensor, shift: torch.Tens
         weight = draft.constant(layer, f"{prefix}folded_weight", folded, dims_meta(weight.meta))
     offset = shift if bias is None else shift + draft.tensor(bias).double() * scale
     new_bias = draft.constant(layer, f"{prefix}folded_bias", offset.to(kernel.dtype), dims_meta(weight.meta)[:1])
-    layer.args = (value, weight, new_bias, *layer.args[3:])
+    layer.args = (layer.args[0], weight, new_bias, *layer.args[3:])
 
 
 def _expand(draft: Draft, node: fx.Node, scale: torch.Tensor, shift: torch.Tensor) -> None:

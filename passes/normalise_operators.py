@@ -136,8 +136,9 @@ def _spell_slice(draft: Draft, node: fx.Node) -> None:
     source = cast("fx.Node", node.args[0])
     dim = int(_argument(node, 1, "dim", 0)) % source.meta["val"].ndim
     size = shape_of(source)[dim]
-    start, end, step = (cast("int | None", _argument(node, *a)) for a in ((2, "start", None), (3, "end", None), (4, "step", 1)))
-    start, end, step = slice(start, end, step).indices(size)
+    start, end, step = slice(_argument(node, 2, "start", None), _argument(node, 3, "end", None), _argument(node, 4, "step", 1)).indices(
+        size
+    )
     draft.change(node, aten.slice.Tensor, (source, dim, start, max(start, end), step), origin=origin_meta(node.meta))
 
 

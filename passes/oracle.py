@@ -50,10 +50,8 @@ def _run(module: torch.nn.Module, example: tuple[tuple[Any, ...], Mapping[str, A
     args, kwargs = example
     if double:
         module = copy.deepcopy(module).double()
-        args, kwargs = pytree.tree_map(_widened, (args, dict(kwargs)))
+        args, kwargs = pytree.tree_map(
+            lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, (args, dict(kwargs))
+        )
     with torch.no_grad():
         return [v for v in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(v, torch.Tensor)]
-
-
-def _widened(value: Any) -> Any:
-    return value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value

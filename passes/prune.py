@@ -82,13 +82,13 @@ def _copy_if_shared(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
 
 def _difference(program: Program, module: torch.nn.Module, graph: TrainableGraph) -> float:
     args, kwargs = program.example
-    modes = {m: m.training for m in module.modules()}
+    modes = {name: m.training for name, m in module.named_modules()}
     module.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mine, theirs = (_tensors(m(*args, **kwargs)) for m in (module, graph))
-    for m in module.modules():
-        m.training = modes[m]
+    for name, m in module.named_modules():
+        m.training = modes[name]
     return relative_error(mine, theirs) if len(mine) == len(theirs) else float("inf")
 
 

@@ -7,7 +7,6 @@ left out unread. Any other operator computes something from the axis that no mas
 from torch import fx
 
 from billhook.ir.program import tensor_args
-from billhook.passes.unify import Term, atoms, freeze
 from billhook.passes.rules import Context
 from billhook.passes.rules.context import Terms
 from billhook.passes.unify import Term, atoms, freeze
