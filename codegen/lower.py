@@ -11,7 +11,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import conv, depthwise, elementwise, layout, linear, pool
+from .cpu import conv, depthwise, elementwise, layout, linear, pool, transpose
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
 from .tvm_any import tvm
@@ -32,7 +32,7 @@ class Template:
     flat: bool = True  # the kernel takes flat buffers; False: tensors in their logical shapes
 
 
-_CPU = (conv, depthwise, linear, pool, layout, elementwise)
+_CPU = (conv, depthwise, linear, pool, transpose, layout, elementwise)
 TEMPLATES = (
     *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
     Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False),
