@@ -12,6 +12,7 @@ from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.planfile import load_plan, load_weights
 from billhook.ir.program import Program
+from billhook.ir.progress import Progress, no_progress
 from billhook.ir.target import Target
 from billhook.options import Budget, default_database
 from billhook.passes.analyse import ANALYSIS
@@ -22,10 +23,6 @@ from billhook.passes.recover import Finetune, FinetuneConfig
 
 if TYPE_CHECKING:
     from billhook.compiler.result import Result
-
-
-def silent(_stage: str, _done: int, _total: int, /) -> None:
-    """The progress callback that shows nothing."""
 
 
 def trace(model: torch.nn.Module, example_inputs: Any, kwargs: Mapping[str, Any] | None = None) -> Program:
@@ -64,7 +61,7 @@ def compile(  # noqa: A001
     peers: Sequence[str] = ("torch eager",),
     threads: int = 1,
     database: Path | None = None,
-    progress: Callable[[str, int, int], None] = silent,
+    progress: Progress = no_progress,
 ) -> "Result":
     """Cut a trained network to a measured latency budget and compile it.
 

@@ -18,6 +18,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from .ir.errors import OptionError
+from .ir.tensors import tensors_in
 from .passes.oracle import relative_error
 
 FLOAT32_TOLERANCE = 1e-4
@@ -75,12 +76,12 @@ class Subject:
     def expected(self) -> list[torch.Tensor]:
         """Outputs of torch eager."""
         with torch.inference_mode():
-            return _tensors(self.model(*self.args, **self.kwargs))
+            return tensors_in(self.model(*self.args, **self.kwargs))
 
     @cached_property
     def inputs(self) -> list[torch.Tensor]:
         """The example's tensors, in the order of the arguments."""
-        return _tensors((self.args, self.kwargs))
+        return tensors_in((self.args, self.kwargs))
 
     @cached_property
     def channels_last(self) -> "Subject":
@@ -165,7 +166,7 @@ def _torch(model: Callable[..., Any], subject: Subject, threads: int) -> _Built:
         with torch.inference_mode():
             return model(*subject.args, **subject.kwargs)
 
-    return _Built(run, _tensors)
+    return _Built(run, tensors_in)
 
 
 def _onnxruntime(subject: Subject, threads: int) -> _Built:
@@ -229,10 +230,6 @@ PEERS: Mapping[str, tuple[str, Callable[[Subject, int], _Built]]] = {
     "OpenVINO": ("openvino", _openvino),
     "OpenVINO default precision": ("openvino", _openvino_default),
 }
-
-
-def _tensors(value: object) -> list[torch.Tensor]:
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, torch.Tensor)]
 
 
 def _channels_last(tensor: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 class OnProgress(Protocol):
     """Called with a stage's name and how much of it is done; `total` 0 means that nobody knows yet.
 
-    Lower layers take it as a plain `Callable[[str, int, int], None]`.
+    Every layer takes it as `ir.progress.Progress`.
     """
 
     def __call__(self, stage: str, done: int, total: int, /) -> None: ...

@@ -10,6 +10,7 @@ import tvm_ffi
 from billhook.ir.errors import BundleError
 from billhook.ir.target import Target
 
+from .host import cpu_flags
 from .lower import tvm_target
 
 # Instruction sets that generated code uses, as LLVM names them, and the name under which Linux lists them.
@@ -48,16 +49,7 @@ def check_machine(made_for: str, features: Iterable[str]) -> None:
     here = platform.machine()
     if made_for != here:
         raise BundleError(f"the bundle is made for {made_for}, this machine is {here}; verify it on its own device")
-    flags = _cpu_flags()
+    flags = cpu_flags()
     missing = [name for name in features if _VECTOR_SETS.get(name, name) not in flags]
     if flags and missing:
         raise BundleError(f"the bundle needs {missing[0]} instructions, which this processor lacks; compile it for this processor")
-
-
-def _cpu_flags() -> frozenset[str]:
-    """Features as Linux lists them; empty where it does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), ()))

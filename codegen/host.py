@@ -9,7 +9,7 @@ from billhook.ir.target import Target
 
 def host_target(threads: int = 1) -> Target:
     """The CPU that this process runs on, as LLVM and the operating system name it."""
-    return cpu_target(_llvm_cpu(), frozenset(_cpu_flags()), platform.machine(), threads)
+    return cpu_target(_llvm_cpu(), cpu_flags(), platform.machine(), threads)
 
 
 def cpu_target(mcpu: str, flags: frozenset[str], machine: str, threads: int) -> Target:
@@ -35,10 +35,10 @@ def _llvm_cpu() -> str:
     return str(name)
 
 
-def _cpu_flags() -> list[str]:
+def cpu_flags() -> frozenset[str]:
+    """Features of this processor as Linux lists them; empty where it does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return []
-    found = [line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))]
-    return found[0] if found else []
+        return frozenset()
+    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), ()))

@@ -3,23 +3,18 @@
 How to measure comes from outside (codegen's kernel timer, injected by the facade), so this folder needs no code generator.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from billhook.ir.errors import MeasureError
 from billhook.ir.latency import Latency
+from billhook.ir.progress import Progress, no_progress
 from billhook.ir.workload import Workload
 
 from .sample import Conditions, Sample
 from .store import Store
-
-Progress: TypeAlias = Callable[[str, int, int], None]
-
-
-def no_progress(_stage: str, _done: int, _total: int, /) -> None:
-    """The progress callback that shows nothing."""
 
 
 class Measure(Protocol):

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from billhook.ir.errors import AxisError
 from billhook.ir.latency import Latency
+from billhook.ir.progress import Progress, no_progress
 
 from .calibration import UNCALIBRATED, Calibration
 from .emulator import CountFlops
 from .family import Coordinate, Family, Widths, widths_at
-from .measured import MeasuredCosts, Progress, no_progress
+from .measured import MeasuredCosts
 from .surface import ANCHORS, Surface
 
 Floats: TypeAlias = npt.NDArray[np.float64]

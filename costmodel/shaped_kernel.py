@@ -4,14 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from billhook.ir.dims import Dim, extent, leaves
+from billhook.ir.dims import BATCH, Dim, extent, leaves
 from billhook.ir.program import SizeOf
 from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, Role, TensorType, Workload
 
 from .partition_emit import LAYOUT
 
-BATCH = "batch"
 Sizes = Mapping[str, int]
 
 

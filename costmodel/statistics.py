@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from billhook.ir.errors import OptionError
 from billhook.ir.latency import Latency, Provenance
+from billhook.ir.progress import Progress
 
 Statistic: TypeAlias = Literal["minimum", "median"]
 Verdict: TypeAlias = Literal["ok", "too noisy"]
@@ -105,7 +106,7 @@ def interleave(
     contenders: Mapping[str, Callable[[], object]],
     rounds: Rounds = Rounds(),
     clock: Callable[[], float] = perf_counter,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Timing]:
     """Time contenders in turns within this process, so that all of them meet the same states of the machine.
 

@@ -16,12 +16,13 @@ import numpy.typing as npt
 
 from billhook.ir.errors import MeasureError, OptionError
 from billhook.ir.latency import Latency
+from billhook.ir.progress import Progress, no_progress
 from billhook.ir.workload import Workload
 
 from .emulator import CountFlops, Emulator, Kernels, describe, emulate
 from .family import Family, Widths
 from .kriging import design
-from .measured import MeasuredCosts, Progress, no_progress
+from .measured import MeasuredCosts
 from .sample import Sample
 
 Floats: TypeAlias = npt.NDArray[np.float64]

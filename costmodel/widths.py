@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 
-from billhook.ir.dims import Concat, Dim, Leaf
+from billhook.ir.dims import BATCH, Concat, Dim, Leaf
 from billhook.ir.errors import VerifyError
 from billhook.ir.program import Edit, Program, SizeOf, tensor_args
 from billhook.ir.workload import Call, Ref, TensorType, Workload
@@ -13,9 +13,7 @@ from billhook.ir.workload import Call, Ref, TensorType, Workload
 from .operators import bound
 from .origin import CallOrigin, Extent, Extents, Path
 from .partition import Partition
-from .shaped_kernel import BATCH, ShapedCall, ShapedKernel, ShapedTensor, Sizes
-
-__all__ = ["BATCH", "WidthModel"]
+from .shaped_kernel import ShapedCall, ShapedKernel, ShapedTensor, Sizes
 
 
 class WidthModel:

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from .errors import CaptureError, DataError
 from .inline import inline_regions
 from .program import Program
+from .tensors import tensors_in
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -89,7 +90,7 @@ def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.
             full[i] = tensor
         call_args, call_kwargs = pytree.tree_unflatten(full, spec)
         result = torch.func.functional_call(model, names_to_state, call_args, call_kwargs)
-        return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        return tensors_in(result)
 
     with torch.no_grad(), warnings.catch_warnings(), _ReadsValues():
         warnings.simplefilter("ignore")
@@ -160,7 +161,7 @@ def _check_example(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -
         with torch.no_grad():
             copy.copy(model)(*args, **kwargs)
     except (RuntimeError, TypeError, ValueError, IndexError, KeyError, AssertionError) as failure:
-        shapes = ", ".join(str(tuple(a.shape)) for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor))
+        shapes = ", ".join(str(tuple(a.shape)) for a in tensors_in((args, kwargs)))
         raise CaptureError(f"the model does not accept the example inputs ({shapes}): {_first_line(failure)}") from failure
     finally:
         logging.getLogger().setLevel(level)

@@ -47,6 +47,8 @@ class Concat:
         return " ++ ".join(map(str, self.segments))
 
 
+BATCH = "batch"  # the name of the extent that all inputs share in front: free, and no axis
+
 Dim: TypeAlias = Leaf | Product | Concat
 
 

@@ -43,6 +43,11 @@ def width_step(axis: Axis, target: Target) -> int:
     return min(step, max(1, axis.size))
 
 
+def whole_sizes(candidates: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """The largest candidate of every axis: the dense network."""
+    return {name: sizes[-1] for name, sizes in candidates.items()}
+
+
 def uniform_sizes(candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
     """For every axis that has a choice the candidate nearest to this share of it, never 0."""
     return {

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from billhook.ir.axis import Axis, Member, Reason
-from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves, occurrences
+from billhook.ir.dims import BATCH, Concat, Dim, Leaf, Product, leaves, occurrences
 from billhook.ir.program import Edit, Program, Read, SizeOf, state_of
 from billhook.passes.rules import Context, find_rule
 from billhook.passes.rules.context import PendingEdit, PendingRead, Result, TermSize
@@ -20,8 +20,6 @@ from billhook.passes.rules.contraction import unsolved
 from billhook.passes.unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 
 from .vanish import freeze_vanished
-
-BATCH = "batch"
 
 
 def infer_axes(program: Program) -> Program:

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
+from billhook.ir.tensors import tensors_in
 
 from .cut import cut_graph
 from .mask import mask_graph
@@ -54,4 +55,4 @@ def _run(module: torch.nn.Module, example: tuple[tuple[Any, ...], Mapping[str, A
             lambda v: v.double() if isinstance(v, torch.Tensor) and v.is_floating_point() else v, (args, dict(kwargs))
         )
     with torch.no_grad():
-        return [v for v in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(v, torch.Tensor)]
+        return tensors_in(module(*args, **kwargs))

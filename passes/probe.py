@@ -6,7 +6,7 @@ calibration batches; the allocator then maximises the sum of measured, not of gu
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 import numpy as np
@@ -15,14 +15,13 @@ from scipy.interpolate import PchipInterpolator
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
+from billhook.ir.progress import Progress
 
 from .batches import Loader, Loss, apply, scalar_loss, split
 from .cut import cut_graph
 from .saliency import Floats, Scores, best_indices
 
 SHARES = (0.25, 0.5, 0.75)  # of an axis, probed beside its smallest size and 0
-
-Progress = Callable[[str, int, int], None]
 
 
 def probed_worth(

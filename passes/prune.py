@@ -2,13 +2,13 @@
 
 import warnings
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch.utils import _pytree as pytree
 
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, state_of
+from billhook.ir.tensors import tensors_in
 
 from .cut import cut_graph, cut_state
 from .infer import infer_axes
@@ -86,14 +86,10 @@ def _difference(program: Program, module: torch.nn.Module, graph: TrainableGraph
     module.eval()
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        mine, theirs = (_tensors(m(*args, **kwargs)) for m in (module, graph))
+        mine, theirs = (tensors_in(m(*args, **kwargs)) for m in (module, graph))
     for name, m in module.named_modules():
         m.training = modes[name]
     return relative_error(mine, theirs) if len(mine) == len(theirs) else float("inf")
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [v for v in pytree.tree_leaves(value) if isinstance(v, torch.Tensor)]
 
 
 def _share(graph: TrainableGraph, module: torch.nn.Module) -> TrainableGraph:

@@ -8,10 +8,8 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from billhook.ir.dims import Concat, Dim, Leaf, Product, extent, leaves
+from billhook.ir.dims import BATCH, Concat, Dim, Leaf, Product, extent, leaves
 from billhook.ir.program import Edit, Program, SizeOf, state_of
-
-BATCH = "batch"
 
 
 class Sizes:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from billhook.ir.errors import DataError
+from billhook.ir.progress import Progress
 
 from .batches import Loader, Loss
 from .recover_batchnorm import recalibrate_batchnorm
@@ -27,7 +28,7 @@ def recover(
     loader: Loader | None,
     how: FinetuneConfig | Finetune | None,
     loss_fn: Loss = F.cross_entropy,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> TrainResult | None:
     """Recalibrate the batch norms on the first batches of the data, if any, then fine-tune `model` in place.
 

@@ -13,15 +13,14 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from billhook.ir.errors import DataError
 from billhook.ir.program import state_of
+from billhook.ir.progress import Progress
 
 from .batches import Loader, apply, mode, split
 from .batches import size as loader_size
 from .norms import argument, operator, state_name
 
 
-def recalibrate_batchnorm(
-    module: nn.Module, loader: Loader, batches: int | None = None, progress: Callable[[str, int, int], None] | None = None
-) -> int:
+def recalibrate_batchnorm(module: nn.Module, loader: Loader, batches: int | None = None, progress: Progress | None = None) -> int:
     """Replace the running statistics of all batch norms by the moments of their inputs over the data; returns how many.
 
     One pass serves all layers at once: every layer normalises with the statistics of the batch, as in training, while

@@ -1,6 +1,5 @@
 """Distillation: the divergence from a dense teacher, added to the loss on the targets."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from billhook.ir.errors import DataError
+from billhook.ir.progress import Progress
 
 from .batches import Loader, Loss, apply, describe, mode, size, split
 from .recover_config import FinetuneConfig, Precision, autocast
@@ -46,9 +46,7 @@ def recorded_teacher(config: FinetuneConfig, loss_fn: Loss = F.cross_entropy) ->
     return loss
 
 
-def record(
-    teacher: nn.Module, loader: Loader, progress: Callable[[str, int, int], None] | None = None, precision: Precision = "float32"
-) -> torch.Tensor:
+def record(teacher: nn.Module, loader: Loader, progress: Progress | None = None, precision: Precision = "float32") -> torch.Tensor:
     """The teacher's outputs for the inputs of a loader, in its order, as one float32 tensor [N, ...].
 
     Raises DataError: the loader is empty.

@@ -14,12 +14,11 @@ from torch.random import fork_rng  # pyright: ignore[reportUnknownVariableType]
 from torch.utils import _pytree as pytree
 
 from billhook.ir.errors import DataError
+from billhook.ir.progress import Progress
 
 from .batches import Loader, Loss, apply, mode, scalar_loss, size, split
 from .recover_config import FinetuneConfig, TrainResult, autocast, learning_rate_share, make_optimizer
 from .recover_distill import mixed_loss
-
-Progress = Callable[[str, int, int], None]
 
 
 def finetune(

@@ -1,12 +1,13 @@
 """Gradients of the loss over the user's data, one batch at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import cast
 
 import torch
 
 from billhook.ir.errors import DataError
+from billhook.ir.progress import Progress
 
 from .batches import Loader, Loss, apply, mode, scalar_loss, split
 from .batches import size as loader_size
@@ -18,7 +19,7 @@ def collect_gradients(
     loader: Loader,
     loss_fn: Loss,
     batches: int | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Iterator[Gradients]:
     """Yield, batch by batch, the gradient of the loss for every floating-point parameter that the loss depends on.
 

@@ -40,7 +40,7 @@ def ours(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) -> N
 
 def theirs(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) -> None:
     """Torch-Pruning: its graph, one enumeration of all groups, and one step of its magnitude pruner at a ratio of a half."""
-    import torch_pruning as tp
+    import torch_pruning as tp  # pyright: ignore[reportMissingImports]
 
     model, x = build()
     last = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]

@@ -18,6 +18,7 @@ from billhook.ir.dims import kept_mask
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import make_plan
 from billhook.ir.program import Program, state_of
+from billhook.ir.tensors import tensors_in
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.cut import cut_graph
 from billhook.passes.mask import mask_graph
@@ -175,7 +176,7 @@ def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
 def _run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
     args, kwargs = copy.deepcopy((args, dict(kwargs)))
     with torch.no_grad():
-        return [v for v in pytree.tree_leaves(model(*args, **kwargs)) if isinstance(v, torch.Tensor)]
+        return tensors_in(model(*args, **kwargs))
 
 
 def _double(value: Any) -> Any:

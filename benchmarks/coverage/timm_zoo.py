@@ -9,7 +9,7 @@ import torch
 from .case import Case, Example, images
 from .support import models
 
-import timm  # isort: skip
+import timm  # isort: skip  # pyright: ignore[reportMissingImports]
 
 del models  # imported only because torchvision must load before timm
 

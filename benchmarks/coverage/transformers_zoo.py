@@ -10,7 +10,7 @@ import torch
 from .case import Case, Example
 from .support import models
 
-import transformers  # isort: skip
+import transformers  # isort: skip  # pyright: ignore[reportMissingImports]
 
 del models  # imported only because torchvision must load before transformers
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.utils import _pytree as pytree
 
 from billhook.codegen.profile import profile
 from billhook.costmodel.statistics import Rounds, Timing, interleave
 from billhook.costmodel.work import kernel_flops
 from billhook.ir.latency import Latency
 from billhook.ir.program import Program
+from billhook.ir.progress import Progress
+from billhook.ir.tensors import tensors_in
 from billhook.passes.prune import Pruned
 from billhook.peers import Absent, Subject, build_peer
 
@@ -21,7 +22,6 @@ from .engine import Build, Engine
 
 OURS = "billhook"
 FASTEST = Rounds(statistic="minimum")  # what else runs on the machine only ever adds time
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Contest:
     @property
     def inputs(self) -> list[torch.Tensor]:
         """The example's tensors, in order."""
-        return [v for v in pytree.tree_leaves(self.program.example) if isinstance(v, torch.Tensor)]
+        return tensors_in(self.program.example)
 
     def _contenders(self, model: nn.Module, build: Build) -> dict[str, Callable[[], object]]:
         contenders: dict[str, Callable[[], object]] = {OURS: build.artifact.bind(*self.inputs)}

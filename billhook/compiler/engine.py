@@ -2,14 +2,13 @@
 
 import os
 import queue
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import fx
-from torch.utils import _pytree as pytree
 
 from billhook.codegen.artifact import Artifact
 from billhook.codegen.build import build
@@ -23,13 +22,16 @@ from billhook.costmodel.partition import Partition, partition
 from billhook.costmodel.sample import Conditions
 from billhook.costmodel.store import Store, open_store
 from billhook.costmodel.width_family import kernels_of
-from billhook.costmodel.widths import BATCH, WidthModel
+from billhook.costmodel.widths import WidthModel
 from billhook.costmodel.work import kernel_flops
+from billhook.ir.dims import BATCH
 from billhook.ir.latency import Latency
 from billhook.ir.network import Network
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
+from billhook.ir.progress import Progress
 from billhook.ir.target import Target
+from billhook.ir.tensors import tensors_in
 from billhook.ir.workload import Workload
 from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
@@ -39,7 +41,6 @@ TRIALS = 16  # schedules tried per kernel family without a template
 SOFTWARE = ("apache-tvm", "billhook")
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
 
-Progress = Callable[[str, int, int], None]
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 
@@ -96,8 +97,8 @@ class Engine:
         artifact = build(network, self.choices(network), self.target)
         args, kwargs = example
         with torch.no_grad():
-            expected = _tensors(graph(*args, **kwargs))
-        error = relative_error(list(artifact.run(*_tensors(example))), expected)
+            expected = tensors_in(graph(*args, **kwargs))
+        error = relative_error(list(artifact.run(*tensors_in(example))), expected)
         return Build(artifact, network, error)
 
     def choices(self, network: Network) -> dict[Workload, Candidate]:
@@ -118,8 +119,4 @@ class Engine:
 
 def batch_size(program: Program) -> int:
     """Leading extent of the example's first tensor (captured with 2 where the example has 1)."""
-    return next((int(t.shape[0]) for t in _tensors(program.example) if t.dim() > 0), 1)
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [v for v in pytree.tree_leaves(value) if isinstance(v, torch.Tensor)]
+    return next((int(t.shape[0]) for t in tensors_in(program.example) if t.dim() > 0), 1)

@@ -10,7 +10,7 @@ from billhook.ir.latency import Latency
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
-from billhook.passes.candidate_sizes import uniform_sizes
+from billhook.passes.candidate_sizes import uniform_sizes, whole_sizes
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
 from billhook.passes.saliency import Floats, Scores
@@ -69,7 +69,7 @@ class Fitter:
         self, engine: Engine, program: Program, values: Values, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]
     ) -> None:
         self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
-        self.whole = {name: sizes[-1] for name, sizes in candidates.items()}
+        self.whole = whole_sizes(candidates)
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
         self._flow = data_flow(program)
@@ -150,7 +150,7 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
 
 def uniform_at(cost: NetworkCost, candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
     """The largest uniform sizes whose predicted latency is within a share of the dense network's (else the smallest ones)."""
-    whole = {name: sizes[-1] for name, sizes in candidates.items()}
+    whole = whole_sizes(candidates)
     goal = share * cost.predict(whole).seconds
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):

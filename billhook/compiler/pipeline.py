@@ -14,12 +14,13 @@ from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
+from billhook.ir.progress import Progress
 from billhook.ir.target import Target
 from billhook.options import Budget
 from billhook.passes.allocate import solve
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
-from billhook.passes.candidate_sizes import candidate_sizes
+from billhook.passes.candidate_sizes import candidate_sizes, whole_sizes
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
@@ -35,8 +36,6 @@ from .engine import Engine
 from .fit import Fitted, Fitter, Values, fit, uniform_at
 from .result import Result
 from .stages import Stages
-
-Progress = Callable[[str, int, int], None]
 
 PROBES = 2  # each round of probes is around the plan of the one before, the first around a uniform cut
 
@@ -106,7 +105,7 @@ class Compiler:
             scores = criterion(self.program, module)
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
-        base, goal = uniform_at(cost, self.candidates, share), share * cost.predict(self._whole()).seconds
+        base, goal = uniform_at(cost, self.candidates, share), share * cost.predict(whole_sizes(self.candidates)).seconds
         for _ in range(PROBES - 1):
             worth = self._probed(scores, base)
             base |= solve(width_problem(self.program, worth, self.candidates, cost.tables(self.candidates)), goal).sizes
@@ -117,9 +116,6 @@ class Compiler:
         job = self.job
         assert job.data is not None
         return probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
-
-    def _whole(self) -> dict[str, int]:
-        return {name: sizes[-1] for name, sizes in self.candidates.items()}
 
     def finish(self, fitted: Fitted, contest: Contest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils import _pytree as pytree
 
 from billhook.codegen.bundle import BundleContent, fill_bundle
 from billhook.codegen.bundle_manifest import MANIFEST
 from billhook.codegen.bundle_vector import TestVector
 from billhook.ir.atomic import atomic_folder
+from billhook.ir.tensors import tensors_in
 from billhook.report import render
 from billhook.report.record import Record, write_record
 
@@ -23,9 +23,9 @@ class Result(Outcome):
     @property
     def bundle(self) -> BundleContent:
         """Everything that a bundle holds; `save` writes it."""
-        inputs = [v for v in pytree.tree_leaves(self.program.example) if isinstance(v, torch.Tensor)]
+        inputs = tensors_in(self.program.example)
         with torch.no_grad():
-            outputs = [v for v in pytree.tree_leaves(self._evaluated()) if isinstance(v, torch.Tensor)]
+            outputs = tensors_in(self._evaluated())
         vector = TestVector(tuple(t.numpy() for t in inputs), tuple(t.numpy() for t in outputs), threads=self.target.threads)
         return BundleContent(
             artifact=self.build.artifact,

@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -16,16 +15,15 @@ from billhook.compiler.pipeline import Compiler, make_job
 from billhook.compiler.result import Result
 from billhook.compiler.stages import Stages
 from billhook.ir.errors import MeasureError
+from billhook.ir.progress import Progress
 from billhook.ir.weights import digest, read_weights, write_weights
-from billhook.passes.recover import FinetuneConfig, finetune, recalibrate_batchnorm
+from billhook.passes.recover import CALIBRATION_BATCHES, FinetuneConfig, finetune, recalibrate_batchnorm
 from billhook.passes.recover_distill import record as record_teacher
 from billhook.passes.recover_distill import recorded_teacher
 from billhook.report.record import Record
 
 from . import data, net
 from .uniform import Uniform, at_latency
-
-Progress = Callable[[str, int, int], None]
 
 SEEDS = (0, 1, 2)
 SHARE = 0.5
@@ -78,6 +76,7 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
         result = compiler.run()
         with stages.stage("uniform baseline"):
             uniform = _uniform(compiler, result)
+            recalibrate_batchnorm(uniform.pruned.model, train.loader(CALIBRATION_BATCH), CALIBRATION_BATCHES)
             found["uniform"] = recovered(uniform.pruned.model, teacher, test)
     found["dense"] = _score(dense, test)
     record = _record(result, uniform, found)
@@ -118,8 +117,7 @@ class Teacher:
 
 
 def recovered(model: nn.Module, teacher: Teacher, test: data.Pictures) -> Scores:
-    """Recalibrate and fine-tune once per seed, from the same cut; `model` ends with the first seed's weights."""
-    recalibrate_batchnorm(model, teacher.train.loader(CALIBRATION_BATCH), batches=16)
+    """Fine-tune once per seed, from the same recalibrated cut; `model` ends with the first seed's weights."""
     start = copy.deepcopy(model.state_dict())
     scores: list[data.Score] = []
     for seed in reversed(SEEDS):  # the first seed last: its weights are the ones that stay

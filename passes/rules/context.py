@@ -8,7 +8,7 @@ from torch import fx
 
 from billhook.ir.axis import Reason, Role
 from billhook.ir.program import Edit, Read, shape_of, tensor_args
-from billhook.passes.unify import Atom, Conflict, Term, atoms, freeze, mark, prod, split, unify
+from billhook.passes.unify import Atom, Conflict, Term, freeze, mark, prod, split, unify
 
 Terms: TypeAlias = tuple[Term, ...]
 Result: TypeAlias = Terms | list[Terms]
@@ -199,12 +199,6 @@ class Context:
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         return shape_of(node)
-
-    def has_size(self, terms: Sequence[Term]) -> bool:
-        return any(t.size > 1 for t in terms)
-
-    def free_atoms(self, term: Term) -> list[Atom]:
-        return atoms(term)
 
 
 def source_line(node: fx.Node) -> str:

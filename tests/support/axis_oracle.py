@@ -14,6 +14,7 @@ from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import make_plan
 from billhook.ir.program import Program
+from billhook.ir.tensors import tensors_in
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.cut import cut_graph
 from billhook.passes.mask import mask_graph
@@ -38,7 +39,7 @@ class Bench:
         """Flat outputs on a private copy of the example."""
         args, kwargs = copy.deepcopy((self.args, dict(self.kwargs)))
         with torch.no_grad():
-            return [v for v in pytree.tree_leaves(module(*args, **kwargs)) if isinstance(v, torch.Tensor)]
+            return tensors_in(module(*args, **kwargs))
 
     def errors(self, kept: Kept) -> tuple[float, float]:
         """How far the cut is from the mask, and how far the mask is from the dense network."""

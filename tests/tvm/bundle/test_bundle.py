@@ -106,7 +106,7 @@ def test_a_wrong_output_is_not_ok(content: BundleContent, tmp_path: Path) -> Non
     ],
 )
 def test_another_machine_is_refused(bundle: Path, key: str, value: object, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_machine, "_cpu_flags", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(bundle_machine, "cpu_flags", lambda: frozenset({"avx512f"}))
     edit(bundle, lambda manifest: manifest["target"].update({key: value}))
     with pytest.raises(BundleError, match=message):
         verify(bundle)
