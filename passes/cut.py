@@ -82,8 +82,7 @@ class _Cutter:
             if node is batch:
                 extents = Sizes(self.new, self.sizes, self.mapping[node])
         self.new.set_codegen(self.program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
-        self.new.eliminate_dead_code(is_impure_node=_must_stay)
-        self.new.lint()
+        self.new.eliminate_dead_code(is_impure_node=_must_stay)  # checks the graph as well
         return self.new
 
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
+from billhook.ir.deferred import DeferredGraphModule
 from billhook.ir.program import Program, tensor_args
 
 RAMPS = frozenset({"aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.hann_window"})
@@ -34,7 +35,7 @@ def fold_positions(program: Program) -> Program:
 
 def _constant_calls(nodes: list[fx.Node]) -> set[fx.Node]:
     """Calls that reach back to ramps and numbers only, and that nothing writes into."""
-    written = {base for n in nodes if _in_place(n) for base in _ancestors(n)}
+    written = _sources(nodes)
     constant: set[fx.Node] = set()
     for node in nodes:
         if node.op != "call_function" or node in written or _in_place(node) or not _small_tensor(node):
@@ -45,10 +46,10 @@ def _constant_calls(nodes: list[fx.Node]) -> set[fx.Node]:
     return constant
 
 
-def _ancestors(node: fx.Node) -> set[fx.Node]:
-    """The value that an in-place call writes into, and all that it was made from (it may be a view of any of them)."""
+def _sources(nodes: list[fx.Node]) -> set[fx.Node]:
+    """The values that in-place calls write into, and all that those were made from (they may be views of any of it)."""
+    stack = [n.args[0] for n in nodes if _in_place(n) and n.args and isinstance(n.args[0], fx.Node)]
     found: set[fx.Node] = set()
-    stack = [node.args[0]] if node.args and isinstance(node.args[0], fx.Node) else []
     while stack:
         here = stack.pop()
         if here not in found:
@@ -86,7 +87,7 @@ def _with_buffers(program: Program, constant: set[fx.Node], values: dict[fx.Node
         elif node not in constant:
             mapping[node] = graph.node_copy(node, lambda n: mapping[n])
     graph.set_codegen(program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
-    module = fx.GraphModule(_Root(program.graph, state), graph, "Captured")
+    module = DeferredGraphModule(_Root(program.graph, state), graph, "Captured")
     module.meta.update(program.graph.meta)
     return module
 

@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import fx
 
+from billhook.ir.deferred import DeferredGraphModule
+
 MODES = {"training", "train", "use_input_stats"}
 SWITCHES = "mode_arguments"  # in a node's meta: survives copies of graph and module
 
 
-class TrainableGraph(fx.GraphModule):
+class TrainableGraph(DeferredGraphModule):
     """A GraphModule of ATen calls that obeys train() and eval(): dropout and batch statistics follow the mode.
 
     The graph must come from an evaluation-form capture: an argument that says "training" there (dropout that the user
@@ -52,7 +54,7 @@ class TrainableGraph(fx.GraphModule):
                     node.update_arg(i, mode)
                     changed = True
         if changed:
-            self.recompile()
+            self.defer()
 
 
 def _switches(node: fx.Node) -> tuple[int, ...]:

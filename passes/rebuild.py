@@ -1,5 +1,6 @@
 """Rebuilding a graph at other sizes: shape constants are expressions over axes, evaluated here."""
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, cast
@@ -93,14 +94,18 @@ def _map_nodes(value: Any, mapping: Mapping[fx.Node, fx.Node]) -> Any:
 
 
 def describe_values(module: fx.GraphModule, known: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
-    """Give every node a fake value: those whose shape is known at once, the others by running their operator on fakes."""
+    """Give every node a fake value: those whose shape is known at once, the others by running their operator on fakes.
+
+    Values of equal shape and type are one object: making one costs as much as emitting a node.
+    """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
+    fake = functools.cache(functools.partial(_fake, mode))
     for node in module.graph.nodes:
         if node.op == "get_attr":
             tensor = state_of(module, str(node.target))
-            node.meta["val"] = _fake(mode, tuple(tensor.shape), tensor.dtype)
+            node.meta["val"] = fake(tuple(tensor.shape), tensor.dtype)
         elif node.name in known:
-            node.meta["val"] = _fake(mode, *known[node.name])
+            node.meta["val"] = fake(*known[node.name])
         elif node.op == "call_function":
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
             with mode, torch.no_grad():
