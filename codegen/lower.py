@@ -11,7 +11,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import conv, depthwise, elementwise, layout, linear, pool, transpose
+from .cpu import conv, depthwise, elementwise, layout, linear, pool, transpose, winograd
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
 from .tvm_any import tvm
@@ -30,22 +30,19 @@ class Template:
     lower: Callable[[Workload, Candidate, Target], Any]
     pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
     flat: bool = True  # the kernel takes flat buffers; False: tensors in their logical shapes
+    tolerance: float = 1e-4  # largest error of a kernel against float64, relative to its largest output
 
 
 _CPU = (conv, depthwise, linear, pool, transpose, layout, elementwise)
-TEMPLATES = (
-    *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
-    Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False),
-)
+_GENERIC = Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False)
+_WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, tolerance=winograd.TOLERANCE)
+TEMPLATES = (_WINOGRAD, *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU), _GENERIC)
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
-    """Ways to make this kernel, the statically most promising first; () if no template covers it."""
-    for template in TEMPLATES:
-        found = template.candidates(workload, target)
-        if found:
-            return found
-    return ()
+    """Ways to make this kernel, the statically most promising first: of all templates that cover it, or generated if none does."""
+    found = [c for template in TEMPLATES if template is not _GENERIC for c in template.candidates(workload, target)]
+    return tuple(found) or _GENERIC.candidates(workload, target)
 
 
 def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
@@ -56,6 +53,11 @@ def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
 def pack(workload: Workload, candidate: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
     """Parameter `index`, given in torch's order, as the flat float32 array that the kernel of this candidate reads."""
     return _template(candidate).pack(workload, candidate, target, index, array)
+
+
+def tolerance(candidate: Candidate) -> float:
+    """Largest error of the candidate's kernel against float64 on random inputs, relative to the largest output; more is rejected."""
+    return _template(candidate).tolerance
 
 
 def buffer_shape(given: TensorType, candidate: Candidate) -> tuple[int, ...] | None:

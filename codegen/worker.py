@@ -61,7 +61,7 @@ class Worker:
         kernel = module[lower.KERNEL]
         arguments, output = flat_tensors(workload, candidate, flat_inputs(workload, self._arrays, pack))
         kernel(*arguments, output)
-        reason = mismatch(workload, output.numpy().reshape(-1), self._expected)
+        reason = mismatch(workload, output.numpy().reshape(-1), self._expected, lower.tolerance(candidate))
         if reason:
             return {"rejected": reason}
         sets = self._argument_sets(workload, arguments, output)

@@ -44,6 +44,17 @@ def loop(start: Any, stop: Any) -> Generator[Any]:
             yield index
 
 
+@contextmanager
+def each(count: int, threads: int) -> Generator[Any]:
+    """A loop over [0, count) whose iterations are independent: shared among the threads if there are several."""
+    if threads > 1 and count > 1:
+        with T.parallel(0, count) as index:
+            yield index
+    else:
+        with loop(0, count) as index:
+            yield index
+
+
 def load(buffer: Any, index: Any, lanes: int) -> Any:
     """The vector of `lanes` elements that starts at `index`; a scalar if `lanes` is 1."""
     return buffer[index] if lanes == 1 else buffer[T.ramp(index, 1, lanes)]

@@ -73,4 +73,5 @@ def wrong(workload: Workload, candidate: Candidate, target: Target = ZEN4) -> st
     arguments, output = worker.flat_tensors(workload, candidate, flat)
     output.copyfrom(np.full(output.shape, np.nan, workload.output.dtype))
     kernel(*arguments, output)
-    return samples.mismatch(workload, output.numpy().reshape(-1), samples.expected_output(workload, arrays))
+    expected = samples.expected_output(workload, arrays)
+    return samples.mismatch(workload, output.numpy().reshape(-1), expected, lower.tolerance(candidate))

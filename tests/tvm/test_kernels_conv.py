@@ -3,7 +3,9 @@
 import pytest
 from kernel_workloads import AVX2, ZEN4, conv, wrong
 
-from billhook.codegen import lower
+from billhook.codegen import lower, samples
+from billhook.codegen.cpu.candidate import candidate
+from billhook.codegen.cpu.packing import to_blocked
 from billhook.ir.workload import Workload
 
 CASES = {
@@ -17,6 +19,10 @@ CASES = {
     "3x3-dilated": conv((1, 16, 13, 17), 16, 3, padding=2, dilation=2),
     "3x3-unpadded": conv((1, 16, 9, 13), 16, 3, padding=0),
     "3x3-batch": conv((3, 16, 6, 6), 24, 3, epilogue=("residual",)),
+    "3x3-winograd-overhang": conv((1, 40, 13, 6), 61, 3, epilogue=("residual", "relu")),
+    "3x3-winograd-unpadded": conv((1, 48, 10, 11), 24, 3, padding=0),
+    "3x3-winograd-wide-padding": conv((1, 16, 5, 6), 16, 3, padding=2),
+    "3x3-winograd-one-pixel": conv((2, 16, 1, 1), 16, 3),
     "1x1": conv((1, 64, 14, 14), 80, 1, epilogue=("residual", "relu")),
     "1x1-stride2": conv((1, 64, 16, 32), 128, 1, stride=2, padding=0),
     "1x1-pixel": conv((2, 40, 1, 1), 72, 1, epilogue=("hardsigmoid",)),
@@ -35,6 +41,30 @@ def test_every_candidate_equals_torch(workload: Workload) -> None:
     assert [(c, w) for c in candidates if (w := wrong(workload, c))] == []
 
 
+@pytest.mark.parametrize("channels", [8, 61, 128, 384])
+def test_winograd_is_offered_beside_direct_and_stays_within_its_tolerance(channels: int) -> None:
+    workload = conv((1, channels, 12, 12), 24, 3)
+    candidates = lower.candidates(workload, ZEN4)
+    assert {(c.template, c["m"]) for c in candidates if c.template == "winograd"} == {("winograd", 2), ("winograd", 4)}
+    assert any(c.template == "conv" for c in candidates)
+    assert [w for c in candidates if c.template == "winograd" and (w := wrong(workload, c))] == []
+
+
+def test_a_kernel_above_the_tolerance_of_its_template_is_rejected() -> None:
+    workload = conv((1, 16, 8, 8), 16, 3)
+    expected = samples.expected_output(workload, samples.sample_inputs(workload))
+    off = to_blocked(expected + 3e-5 * abs(expected).max(), 16)
+    assert samples.mismatch(workload, off, expected, lower.tolerance(candidate("conv"))) is None
+    assert "wrong result" in str(samples.mismatch(workload, off, expected, lower.tolerance(candidate("winograd"))))
+
+
+@pytest.mark.parametrize(("stride", "dilation", "kernel"), [(2, 1, 3), (1, 2, 3), (1, 1, 5)])
+def test_winograd_is_for_plain_3x3_only(stride: int, dilation: int, kernel: int) -> None:
+    found = lower.candidates(conv((1, 16, 12, 12), 16, kernel, stride=stride, dilation=dilation), ZEN4)
+    assert found
+    assert all(c.template != "winograd" for c in found)
+
+
 @pytest.mark.parametrize("op", ["relu", "sigmoid", "silu", "tanh", "gelu", "hardswish", "hardsigmoid", "relu6"])
 def test_activations(op: str) -> None:
     workload = conv((1, 16, 4, 4), 16, 1, epilogue=(op,))
@@ -43,8 +73,8 @@ def test_activations(op: str) -> None:
 
 def test_narrow_vectors() -> None:
     workload = conv((1, 24, 9, 9), 40, 3, epilogue=("relu",), target=AVX2)
-    for candidate in lower.candidates(workload, AVX2):
-        assert wrong(workload, candidate, AVX2) is None
+    for choice in lower.candidates(workload, AVX2):
+        assert wrong(workload, choice, AVX2) is None
 
 
 def test_grouped_convolutions_have_no_template() -> None:
