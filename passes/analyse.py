@@ -4,5 +4,10 @@ from billhook.ir.passes import Transform
 
 from .fold import fold_positions
 from .infer import infer_axes
+from .normalise_split import split_fused
 
-ANALYSIS: tuple[tuple[str, Transform], ...] = (("fold_positions", fold_positions), ("infer_axes", infer_axes))
+ANALYSIS: tuple[tuple[str, Transform], ...] = (
+    ("fold_positions", fold_positions),
+    ("split_fused", split_fused),
+    ("infer_axes", infer_axes),
+)

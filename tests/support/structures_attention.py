@@ -21,11 +21,14 @@ class _Tokens(nn.Module):
         return self.head(x + self.mix(x))
 
 
-@structure((2, 6, 5), prunable="embed.out:8 qkv.out.1:2 qkv.out.2:6", form="view")
+@structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="view")
 @structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="chunk")
-@structure((2, 6, 5), prunable="embed.out:8 qkv.out.1:2 qkv.out.2:6", form="unbind")
+@structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="unbind")
+@structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="heads")
+@structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="heads chunk")
+@structure((2, 6, 5), prunable="embed.out:8 qkv.out.0:2 qkv.out.1:6 qkv.out.2:6", form="merged heads")
 class FusedQKV(_Tokens):
-    """One projection for query, key and value, taken apart in the three usual ways."""
+    """One projection for query, key and value, taken apart in the usual ways; each has its own width within the one weight."""
 
     def __init__(self, form: str) -> None:
         super().__init__()
@@ -37,6 +40,14 @@ class FusedQKV(_Tokens):
             q, k, v = (t.view(b, n, 2, 6).transpose(1, 2) for t in self.qkv(x).chunk(3, -1))
         elif self.form == "unbind":
             q, k, v = self.qkv(x).reshape(b, n, 3, 2, 6).permute(2, 0, 3, 1, 4).unbind(0)
+        elif self.form == "heads":
+            qkv = self.qkv(x).view(b, n, 2, 3, 6)
+            q, k, v = (qkv[:, :, :, i].transpose(1, 2) for i in range(3))
+        elif self.form == "merged heads":
+            parts = self.qkv(x).reshape(b, n, 3, 2, 6).permute(2, 0, 3, 1, 4).reshape(3, b * 2, n, 6).unbind(0)
+            q, k, v = (t.view(b, 2, n, 6) for t in parts)
+        elif self.form == "heads chunk":
+            q, k, v = self.qkv(x).view(b, n, 2, 18).transpose(1, 2).chunk(3, -1)
         else:
             qkv = self.qkv(x).reshape(b, n, 3, 2, 6).permute(2, 0, 3, 1, 4)
             q, k, v = qkv[0], qkv[1], qkv[2]
@@ -58,7 +69,9 @@ class WrittenOutAttention(_Tokens):
         return self.out((weights @ v).transpose(1, 2).flatten(2))
 
 
-@structure((2, 6, 5), prunable="embed.out:8 attention.in_proj_weight.out.1:2 attention.in_proj_weight.out.2:4")
+@structure(
+    (2, 6, 5), prunable="embed.out:8 attention.in_proj_weight.out.0:2 attention.in_proj_weight.out.1:4 attention.in_proj_weight.out.2:4"
+)
 class BuiltInAttention(_Tokens):
     def __init__(self) -> None:
         super().__init__()
@@ -130,7 +143,7 @@ class ComputedRotary(_Tokens):
         return self.out(y.transpose(1, 2).reshape(b, n, 16))
 
 
-@structure((2, 6, 5), prunable="temperature.dim0:2 embed.out:8 qkv.out.2:4")
+@structure((2, 6, 5), prunable="temperature.dim0:2 embed.out:8 qkv.out.1:4 qkv.out.2:4")
 class ChannelAttention(_Tokens):
     """XCiT: attention between channels of a head, queries and keys normalised over the tokens, a temperature per head."""
 
