@@ -11,6 +11,7 @@ from pathlib import Path
 
 from billhook.ir.target import Target
 
+SOFTWARE = ("apache-tvm", "billhook")  # what makes the kernels: samples of other versions are kept but not used
 _ROOT = Path("/")
 
 

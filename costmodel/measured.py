@@ -5,6 +5,7 @@ How to measure comes from outside (codegen's kernel timer, injected by the facad
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -27,6 +28,22 @@ class Measure(Protocol):
     def __call__(self, workload: Workload, /) -> tuple[Latency, str]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Reuse:
+    """Of the distinct kernels that were wanted, how many the database had before: measured for this model earlier, or for another."""
+
+    wanted: int = 0
+    found: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share in [0, 1]; 0 where nothing was wanted."""
+        return self.found / self.wanted if self.wanted else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.found} of {self.wanted} kernels were known ({self.hit_rate:.0%})"
+
+
 class MeasuredCosts:
     """Samples of workloads under fixed conditions, measured on demand and kept in the store.
 
@@ -45,6 +62,13 @@ class MeasuredCosts:
         self._gate = gate
         self._attempts = attempts
         self._samples: dict[Workload, Sample] = {}
+        self._wanted: set[Workload] = set()
+        self._taken: set[Workload] = set()
+
+    @property
+    def reuse(self) -> Reuse:
+        """How much of what was asked for since this object was made did not have to be measured."""
+        return Reuse(len(self._wanted), len(self._wanted - self._taken))
 
     def known(self, workload: Workload) -> Sample | None:
         """The sample if it was ever taken, a failed one included; measures nothing."""
@@ -57,6 +81,7 @@ class MeasuredCosts:
 
     def sample(self, workload: Workload) -> Sample:
         """The stored sample, or a new one. A failure to measure is a sample too: it is kept and not tried again."""
+        self._wanted.add(workload)
         return self.known(workload) or self._take(workload)
 
     def cost(self, workload: Workload) -> Sample:
@@ -76,6 +101,7 @@ class MeasuredCosts:
         What an earlier run measured counts as done from the start, so an interrupted run goes on where it stopped.
         """
         wanted = list(dict.fromkeys(workloads))
+        self._wanted.update(wanted)
         missing = [w for w in wanted if self.known(w) is None]
         done = len(wanted) - len(missing)
         progress(stage, done, len(wanted))
@@ -105,6 +131,7 @@ class MeasuredCosts:
     def _keep(self, sample: Sample) -> Sample:
         """Store a sample at once: an interrupt loses nothing that was measured."""
         self.store.put(sample)
+        self._taken.add(sample.workload)
         self._samples[sample.workload] = sample
         return sample
 

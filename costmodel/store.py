@@ -6,7 +6,7 @@ interrupted run loses nothing, and several processes may read and write at once.
 
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,9 @@ from billhook.ir.latency import Latency, Provenance
 from billhook.ir.workload import Workload, workload_from_json
 
 from .sample import Conditions, Sample, versions_from_json, versions_to_json
+from .selection import Group, Merged, Run, Selection
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _APPLICATION_ID = 0x42494C48  # "BILH": marks the file as ours
 _SCHEMA = """
 CREATE TABLE conditions (
@@ -39,14 +40,31 @@ CREATE TABLE samples (
     PRIMARY KEY (conditions, workload)
 ) WITHOUT ROWID;
 """
+_SCHEMA_2 = """
+CREATE TABLE runs (
+    model TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    wanted INTEGER NOT NULL,
+    found INTEGER NOT NULL,
+    taken_at TEXT NOT NULL
+);
+"""
+_MIGRATIONS = (_SCHEMA, _SCHEMA_2)  # number i leads from schema i to schema i + 1
 # A later failure (a build that ran out of memory, say) does not erase a latency that was measured before.
 _PUT = """
 INSERT INTO samples VALUES (:conditions, :workload, :seconds, :low, :high, :provenance, :candidate, :failure, :taken_at)
 ON CONFLICT (conditions, workload) DO UPDATE SET seconds = excluded.seconds, low = excluded.low, high = excluded.high,
     provenance = excluded.provenance, candidate = excluded.candidate, failure = excluded.failure, taken_at = excluded.taken_at
-WHERE excluded.failure = '' OR samples.failure <> ''
+WHERE (excluded.failure = '' OR samples.failure <> '')
 """
+# A merge brings samples of any age: the newer one stays, but a latency is worth more than a failure.
+_MERGE = _PUT + """AND (excluded.taken_at > samples.taken_at OR samples.failure <> '' AND excluded.failure = '') RETURNING 1"""
 _SAMPLE = "SELECT workload, seconds, low, high, provenance, candidate, failure, taken_at FROM samples"
+_CHOSEN = "conditions = :conditions AND (:before = '' OR taken_at < :before) AND (NOT :failed OR failure <> '')"
+_GROUP = """
+SELECT count(*), coalesce(sum(failure <> ''), 0), coalesce(sum(provenance = 'device'), 0), min(taken_at), max(taken_at)
+FROM samples WHERE conditions = ?
+"""
 _T = TypeVar("_T")
 
 
@@ -93,27 +111,54 @@ class Store:
 
     def put(self, sample: Sample) -> None:
         """Store a sample durably; it replaces an earlier one, except that a failure does not replace a latency."""
-        known = self._id(sample.conditions)
-        if known is None:
-            c = sample.conditions
-            row = (c.fingerprint, c.level, versions_to_json(c.versions))
-            self._run("INSERT OR IGNORE INTO conditions (fingerprint, level, versions) VALUES (?, ?, ?)", row)
-            known = self._id(c)
-        latency = sample.latency
-        self._run(
-            _PUT,
-            {
-                "conditions": known,
-                "workload": sample.workload.key,
-                "seconds": latency.seconds if latency else None,
-                "low": latency.low if latency else None,
-                "high": latency.high if latency else None,
-                "provenance": latency.provenance if latency else None,
-                "candidate": sample.candidate,
-                "failure": sample.failure,
-                "taken_at": sample.taken_at,
-            },
-        )
+        self._run(_PUT, self._row(sample))
+
+    def merge(self, samples: Iterable[Sample]) -> Merged:
+        """Take samples of another database over, all of them or, after any failure, none. Of two of one kernel the newer stays."""
+        rows = [self._row(sample) for sample in samples]
+        with self._transaction():
+            before = len(self)
+            changed = sum(len(self._run(_MERGE, row)) for row in rows)
+            added = len(self) - before
+        return Merged(added, changed - added, len(rows) - changed)
+
+    def prune(self, selection: Selection, *, dry: bool = False) -> int:
+        """Drop the selected samples and return how many; `dry` only counts them. Their conditions stay registered.
+
+        (Another process may be about to put a sample under the number of such conditions, which must not come to mean others.)
+        """
+        action = "SELECT 1 FROM samples" if dry else "DELETE FROM samples"
+        total = 0
+        with self._transaction():
+            for conditions in filter(selection.admits, self.conditions()):
+                where = f" WHERE {_CHOSEN}" + ("" if dry else " RETURNING 1")
+                total += len(self._run(action + where, self._chosen(selection, conditions)))
+        return total
+
+    def select(self, selection: Selection) -> Iterator[Sample]:
+        """The selected samples, conditions by conditions, ordered by workload."""
+        for conditions in filter(selection.admits, self.conditions()):
+            for row in self._run(f"{_SAMPLE} WHERE {_CHOSEN} ORDER BY workload", self._chosen(selection, conditions)):
+                yield self._sample(row, conditions)
+
+    def groups(self) -> tuple[Group, ...]:
+        """What the database holds, by conditions; those without samples are left out."""
+        found: list[Group] = []
+        for conditions in self.conditions():
+            (row,) = self._run(_GROUP, (self._id(conditions),))
+            if row[0]:
+                found.append(Group(conditions, *row))
+        return tuple(found)
+
+    def add_run(self, run: Run) -> None:
+        """Note how much of what a run needed was there already."""
+        row = (run.model, run.fingerprint, run.wanted, run.found, run.taken_at)
+        self._run("INSERT INTO runs (model, fingerprint, wanted, found, taken_at) VALUES (?, ?, ?, ?, ?)", row)
+
+    def runs(self, limit: int = 10) -> tuple[Run, ...]:
+        """The latest runs, newest first."""
+        rows = self._run("SELECT model, fingerprint, wanted, found, taken_at FROM runs ORDER BY rowid DESC LIMIT ?", (limit,))
+        return tuple(Run(*row) for row in rows)
 
     def conditions(self) -> tuple[Conditions, ...]:
         """All conditions that samples were taken under, oldest first."""
@@ -139,6 +184,41 @@ class Store:
     def statistics(self) -> StoreStatistics:
         ((samples, failures),) = self._run("SELECT count(*), coalesce(sum(failure <> ''), 0) FROM samples", ())
         return StoreStatistics(samples, failures, self._hits, self._misses)
+
+    def _chosen(self, selection: Selection, conditions: Conditions) -> dict[str, Any]:
+        return {"conditions": self._id(conditions), "before": selection.before, "failed": selection.failed}
+
+    def _row(self, sample: Sample) -> dict[str, Any]:
+        """The columns of a sample, its conditions registered."""
+        known = self._id(sample.conditions)
+        if known is None:
+            c = sample.conditions
+            row = (c.fingerprint, c.level, versions_to_json(c.versions))
+            self._run("INSERT OR IGNORE INTO conditions (fingerprint, level, versions) VALUES (?, ?, ?)", row)
+            known = self._id(c)
+        latency = sample.latency
+        return {
+            "conditions": known,
+            "workload": sample.workload.key,
+            "seconds": latency.seconds if latency else None,
+            "low": latency.low if latency else None,
+            "high": latency.high if latency else None,
+            "provenance": latency.provenance if latency else None,
+            "candidate": sample.candidate,
+            "failure": sample.failure,
+            "taken_at": sample.taken_at,
+        }
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        """Everything inside becomes visible to other processes at once, or not at all."""
+        self._run("BEGIN IMMEDIATE", ())
+        try:
+            yield
+        except BaseException:
+            self._run("ROLLBACK", ())
+            raise
+        self._run("COMMIT", ())
 
     def _id(self, conditions: Conditions) -> int | None:
         if conditions not in self._ids:
@@ -190,7 +270,7 @@ def open_store(path: Path, timeout: float = 60.0) -> Store:
             _check_owner(connection, path)
             _retry(lambda: connection.execute("PRAGMA journal_mode = WAL"), timeout)
             connection.execute("PRAGMA synchronous = NORMAL")  # survives the death of the process, which is what happens
-            _create_once(connection)
+            _migrate(connection)
             problems = connection.execute("PRAGMA quick_check").fetchall()
             if problems != [("ok",)]:
                 raise _damaged(path, problems[0][0])
@@ -212,14 +292,15 @@ def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{known}; update Billhook or choose another place for the database")
 
 
-def _create_once(connection: sqlite3.Connection) -> None:
-    """Create the tables unless another process was faster."""
+def _migrate(connection: sqlite3.Connection) -> None:
+    """Bring the tables to this schema unless another process was faster. A schema only ever adds to the one before."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         ((version,),) = connection.execute("PRAGMA user_version")
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
+        for script in _MIGRATIONS[version:]:
+            for statement in script.split(";"):
                 connection.execute(statement)
+        if version < SCHEMA_VERSION:
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     except BaseException:

@@ -1,6 +1,5 @@
 """The commands. Each parses its options into values and hands them to a job; whatever is heavy is imported there, so `--help` is quick."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,9 @@ import typer
 
 from billhook import options
 
-from . import jobs
+from . import db, jobs
+from .places import DatabaseOption
+from .places import database_path as _database
 
 app = typer.Typer(
     help="Cut a trained PyTorch network to a measured latency budget: smaller trainable model, tuned kernels.",
@@ -17,14 +18,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(db.app, name="db")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Function that returns the trained nn.Module: package.module:build")]
 ExampleOption = Annotated[
     list[str],
     typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
-]
-DatabaseOption = Annotated[
-    Path | None, typer.Option("--db", metavar="FILE", help="Measurement database; by default $BILLHOOK_DB, else one in the cache folder")
 ]
 
 
@@ -138,7 +137,3 @@ def doctor(database: DatabaseOption = None) -> None:
 
 def _reference(text: str | None, option: str) -> options.Reference | None:
     return options.parse_reference(text, option) if text is not None else None
-
-
-def _database(chosen: Path | None) -> Path:
-    return chosen or options.default_database(os.environ)

@@ -4,6 +4,7 @@ import os
 import queue
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,11 +16,12 @@ from billhook.codegen.build import build
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
 from billhook.codegen.timer import KernelTimer
 from billhook.codegen.tuner import Tuner
-from billhook.costmodel.machine import fingerprint, installed_versions, this_machine
-from billhook.costmodel.measured import MeasuredCosts
+from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions, this_machine
+from billhook.costmodel.measured import MeasuredCosts, Reuse
 from billhook.costmodel.network_cost import NetworkCost, Overhead
 from billhook.costmodel.partition import Partition, partition
 from billhook.costmodel.sample import Conditions
+from billhook.costmodel.selection import Run
 from billhook.costmodel.store import Store, open_store
 from billhook.costmodel.width_family import kernels_of
 from billhook.costmodel.widths import WidthModel
@@ -38,7 +40,6 @@ from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.oracle import relative_error
 
 TRIALS = 16  # schedules tried per kernel family without a template
-SOFTWARE = ("apache-tvm", "billhook")
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
 
 Example = tuple[tuple[Any, ...], Mapping[str, Any]]
@@ -100,6 +101,13 @@ class Engine:
             expected = tensors_in(graph(*args, **kwargs))
         error = relative_error(list(artifact.run(*tensors_in(example))), expected)
         return Build(artifact, network, error)
+
+    def note_run(self, model: str) -> Reuse:
+        """How many of the kernels that were needed so far the database had; noted there under the model's name, for `billhook db`."""
+        reuse = self.costs.reuse
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        self._store.add_run(Run(model, self.costs.conditions.fingerprint, reuse.wanted, reuse.found, now))
+        return reuse
 
     def choices(self, network: Network) -> dict[Workload, Candidate]:
         """The fastest kernel of every workload. Raises MeasureError where one has none."""

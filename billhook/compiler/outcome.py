@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from billhook.costmodel.measured import Reuse
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.target import Target
@@ -23,7 +24,7 @@ class Outcome:
     """A compiled network.
 
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
-    user's evaluate function said of "dense" and "pruned".
+    user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
     """
 
     budget: Budget
@@ -38,6 +39,7 @@ class Outcome:
     quality: dict[str, float]
     oracle_error: float
     stages: Stages
+    reuse: Reuse
 
     @property
     def model(self) -> nn.Module:

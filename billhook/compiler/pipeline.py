@@ -138,6 +138,7 @@ class Compiler:
             oracle_error=cut_error(self.program, fitted.plan, double=False),
             quality=self._quality(fitted.pruned.model),
             stages=self.stages,
+            reuse=self.engine.note_run(type(self.job.model).__qualname__),
         )
 
     def _quality(self, pruned: nn.Module) -> dict[str, float]:

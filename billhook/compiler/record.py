@@ -48,6 +48,7 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
         "checks": checks(result),
         "stages": tuple(Stage(name=n, seconds=s) for n, s in result.stages.seconds.items()),
         "notes": notes(result),
+        "hit_rate": result.reuse.hit_rate if result.reuse.wanted else None,
         "seconds_total": result.stages.total,
         "peak_rss_bytes": peak_memory(),
         "versions": dict(machine.versions),
@@ -126,7 +127,7 @@ def notes(result: Outcome) -> tuple[str, ...]:
     ]
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
-    return (*found, f"calibration: {result.fitted.calibration}")
+    return (*found, f"calibration: {result.fitted.calibration}", f"database: {result.reuse}")
 
 
 def environment(result: Outcome) -> dict[str, str]:

@@ -76,6 +76,7 @@ class Record(Part):
     dense_s, pruned_s: latency by runtime, measured interleaved; `ours` names our own build among them.
     accuracy, nll: means over the seeds by contender ("dense", "pruned", "uniform"); `*_by_seed` has the single values.
     contender_s: the measured latency at which each contender has that accuracy.
+    hit_rate: share of the kernels needed that the measurement database already had, from earlier runs or other models.
     """
 
     schema_version: Literal[1] = SCHEMA
@@ -114,6 +115,7 @@ class Record(Part):
 
     checks: tuple[Check, ...] = ()
     stages: tuple[Stage, ...] = ()
+    hit_rate: float | None = Field(default=None, ge=0, le=1)
     notes: tuple[str, ...] = ()
     seconds_total: NonNegativeFloat
     peak_rss_bytes: int = Field(ge=0)
