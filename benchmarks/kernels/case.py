@@ -1,0 +1,35 @@
+"""What is measured: a torchvision network with random weights, at one batch size, on a number of threads."""
+
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MODELS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "vit_b_16", "swin_t", "convnext_tiny")
+SIDE = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """model: its name in torchvision; threads: of one inference."""
+
+    model: str
+    threads: int
+    batch: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.model} b{self.batch} t{self.threads}"
+
+    def load(self) -> tuple[torch.nn.Module, torch.Tensor]:
+        """The network in evaluation mode, its weights redrawn so that every output matters, and an image batch."""
+        sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
+        models: Any = importlib.import_module("torchvision_shim").models  # also where torchvision's compiled operators do not load
+        redrawn: Any = importlib.import_module("redrawn")
+        with redrawn.cheap_construction():
+            model: torch.nn.Module = getattr(models, self.model)(weights=None)
+        redrawn.redraw(model)
+        image = torch.randn(self.batch, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        return model.eval(), image

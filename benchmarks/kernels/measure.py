@@ -1,0 +1,97 @@
+"""One case: build ours from measured kernels, build the peers, time all in turns, and profile our kernels."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from billhook.codegen.host import host_target
+from billhook.compiler.compare import OURS, KernelTime, kernel_times, quiet
+from billhook.compiler.engine import Build, Engine
+from billhook.costmodel.statistics import Rounds, Timing, interleave
+from billhook.ir.capture import capture
+from billhook.ir.program import Program
+from billhook.ir.progress import Progress
+from billhook.peers import Absent, Subject, build_peer
+
+from .case import Case
+
+PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
+ROUNDS = Rounds(statistic="minimum")  # whatever else runs on the machine only ever adds time
+
+
+def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progress, rounds: Rounds = ROUNDS) -> dict[str, Any]:
+    """The record's row of a case. Building ours includes choosing among candidates by measurement, unless `database` knows them."""
+    model, image = case.load()
+    program = capture(model, (image,), {})
+    target = host_target(case.threads)
+    with Engine(target, database, progress) as engine:
+        begun = time.perf_counter()
+        build = engine.build(program.graph, program.example)
+        seconds = time.perf_counter() - begun
+        measured = engine.measured
+        kernels = kernel_times(build, [image], engine)
+        choices = engine.choices(build.network)
+        templates = [choices[k.workload].template for k in build.network.kernels]
+    contenders, absent = _contenders(program, build, case, peers)
+    with quiet(case.threads):
+        timings = interleave(contenders, rounds, progress=progress)
+    rows = [_kernel(k, t) for k, t in zip(kernels, templates, strict=True)]
+    return {
+        "model": case.model,
+        "threads": case.threads,
+        "batch": case.batch,
+        "precision": "float32",
+        "variant": "dense",
+        "error": build.error,
+        "build_seconds": seconds,
+        "kernels_measured": measured,
+        "runtimes": {name: _timing(t) for name, t in timings.items()},
+        "absent": absent,
+        "kernels": rows,
+    }
+
+
+def _contenders(
+    program: Program, build: Build, case: Case, peers: tuple[str, ...]
+) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
+    """Calls to time, and why others are missing. Every runtime has passed a check against torch eager."""
+    assert program.model is not None
+    subject = Subject(program.model, *program.example)
+    contenders: dict[str, Callable[[], object]] = {OURS: build.artifact.bind(*subject.inputs)}
+    absent: dict[str, str] = {}
+    for name in peers:
+        peer = build_peer(subject, name, case.threads)
+        if isinstance(peer, Absent):
+            absent[name] = peer.reason
+        else:
+            contenders[name] = peer.run
+    return contenders, absent
+
+
+def _timing(timing: Timing) -> dict[str, Any]:
+    """Seconds: the minimum with its interval, and percentiles."""
+    latency = timing.latency
+    percentiles = {f"p{p}": timing.percentile(p) for p in (10, 50, 90)}
+    rounds = len(timing.seconds)
+    return {
+        "seconds": latency.seconds,
+        "low": latency.low,
+        "high": latency.high,
+        **percentiles,
+        "rounds": rounds,
+        "verdict": timing.verdict,
+    }
+
+
+def _kernel(kernel: KernelTime, template: str) -> dict[str, Any]:
+    """A kernel as it was timed alone and as it runs inside the network; seconds and nominal operations per second."""
+    inside = kernel.measured.seconds
+    return {
+        "name": kernel.name,
+        "template": template,
+        "alone": kernel.predicted.seconds,
+        "inside": inside,
+        "gflops": kernel.flops / max(inside, 1e-9) / 1e9,
+        "workload": kernel.workload,
+    }
