@@ -3,10 +3,9 @@
 Requests and replies are JSON lines. A kernel that crashes or hangs takes only this process with it; timer.py starts another.
 """
 
-import json
 import os
-import sys
-from typing import Any, TextIO
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Workload, workload_from_json
 
 from . import lower
+from .child import serve
 from .cpu.candidate import Candidate, candidate_from_json
 from .samples import expected_output, flat_inputs, mismatch, sample_inputs
 from .stopwatch import Stopwatch
@@ -93,21 +93,16 @@ class Worker:
         return sets
 
 
-def _serve(requests: TextIO, replies: TextIO, options: dict[str, Any]) -> None:
+def _begin(options: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     if options["core"] is not None:
         os.sched_setaffinity(0, {options["core"]})
     torch.set_num_threads(1)
-    worker = Worker(Target(**options["target"]), options["cold_bytes"])
-    print(json.dumps({"ready": os.getpid()}), file=replies, flush=True)
-    for line in requests:
-        print(json.dumps(worker.measure(json.loads(line))), file=replies, flush=True)
+    return Worker(Target(**options["target"]), options["cold_bytes"]).measure
 
 
 def main() -> None:
-    """Serve until standard input closes. Whatever libraries print goes to standard error, so replies stay clean."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    _serve(sys.stdin, replies, json.loads(sys.argv[1]))
+    """Serve until standard input closes."""
+    serve(_begin)
 
 
 if __name__ == "__main__":

@@ -29,6 +29,10 @@ class MeasureError(BillhookError):
     """A kernel could not be built or timed on the target."""
 
 
+class DeviceError(BillhookError):
+    """A remote device or its tracker cannot be reached, or is not what it was taken for. What was measured before is kept."""
+
+
 class StoreError(BillhookError):
     """The measurement database is damaged, locked or of another schema version."""
 

@@ -43,8 +43,8 @@ def test_crash_is_survived(timer: KernelTimer, monkeypatch: pytest.MonkeyPatch) 
     timer.measure(SMALL)
     child = timer._child
     assert child is not None
-    child.kill()
-    child.wait()
+    child._process.kill()
+    child._process.wait()
     assert timer.measure(SMALL).workload == SMALL
 
 
