@@ -1,7 +1,7 @@
 """The cut: a Program and a plan give a smaller Program, with every member sliced and every shape constant re-evaluated."""
 
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Container, Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -32,33 +32,48 @@ def cut_graph(program: Program, plan: Plan) -> TrainableGraph:
 
 def cut_state(program: Program, plan: Plan) -> dict[str, torch.Tensor]:
     """Sliced parameters, buffers and constants by name; tied tensors stay one tensor."""
-    masks = plan.masks(program)
+    kept = _Kept(plan.masks(program))
     done: dict[int, torch.Tensor] = {}
     state: dict[str, torch.Tensor] = {}
     for node in program.nodes():
         if node.op == "get_attr" and str(node.target) not in state:
             tensor = state_of(program.graph, str(node.target))
             if id(tensor) not in done:
-                done[id(tensor)] = slice_tensor(tensor, program.types[node.name], masks)
+                done[id(tensor)] = _sliced(tensor, program.types[node.name], kept)
             state[str(node.target)] = done[id(tensor)]
     return state
 
 
-def slice_tensor(tensor: torch.Tensor, dims: tuple[Dim, ...], masks: Masks) -> torch.Tensor:
+class _Kept:
+    """The positions that stay of each dimension, found once for all tensors that have it."""
+
+    def __init__(self, masks: Masks) -> None:
+        self.masks = masks
+        self._known: dict[int, torch.Tensor | None] = {}  # by identity: the program keeps its dimensions
+
+    def of(self, dim: Dim) -> torch.Tensor | None:
+        """Positions in order, or None where all stay."""
+        if id(dim) not in self._known:
+            touched = touches(dim, self.masks)
+            self._known[id(dim)] = torch.from_numpy(np.flatnonzero(kept_mask(dim, self.masks))) if touched else None
+        return self._known[id(dim)]
+
+
+def _sliced(tensor: torch.Tensor, dims: tuple[Dim, ...], kept: _Kept) -> torch.Tensor:
     """The tensor without the removed indices; the same object where nothing is removed."""
     result = tensor.detach()
     for i, dim in enumerate(dims):
-        if touches(dim, masks):
-            kept = torch.from_numpy(np.flatnonzero(kept_mask(dim, masks))).to(tensor.device)
-            result = result.index_select(i, kept)
+        positions = kept.of(dim)
+        if positions is not None:
+            result = result.index_select(i, positions.to(tensor.device))
     if result.shape == tensor.shape:
         return tensor
     return torch.nn.Parameter(result, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else result
 
 
-def touches(dim: Dim, masks: Mapping[str, Any]) -> bool:
+def touches(dim: Dim, names: Container[str | None]) -> bool:
     """Whether the dimension contains one of the given axes."""
-    return any(leaf.name in masks for leaf in leaves(dim))
+    return any(leaf.name in names for leaf in leaves(dim))
 
 
 class _Cutter:
@@ -66,6 +81,7 @@ class _Cutter:
 
     def __init__(self, program: Program, plan: Plan) -> None:
         self.program, self.sizes = program, plan.sizes()
+        self.removed = {name for name, size in self.sizes.items() if size == 0}
         self.new = fx.Graph()
         self.mapping: dict[fx.Node, fx.Node] = {}
         self.empty: set[fx.Node] = set()
@@ -88,17 +104,21 @@ class _Cutter:
     def shapes(self) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
         """Shape and element type of every new node whose dimensions are known, at the captured batch size."""
         found: dict[str, tuple[tuple[int, ...], torch.dtype]] = {}
+        extents: dict[int, int] = {}  # by identity: many values share a dimension
         for node, new in self.mapping.items():
             dims, value = self.program.types.get(node.name), node.meta.get("val")
             if dims is not None and isinstance(value, torch.Tensor) and node.op != "output":
-                found[new.name] = tuple(extent(d, self.sizes) for d in dims), value.dtype
+                extents.update((id(d), extent(d, self.sizes)) for d in dims if id(d) not in extents)
+                found[new.name] = tuple(extents[id(d)] for d in dims), value.dtype
         return found
 
     def _is_empty(self, node: fx.Node) -> bool:
+        if not self.removed:
+            return False
         if any(a in self.empty for a in tensor_args(node)) and node.name not in self.program.types:
             return all(self._is_empty(user) for user in node.users)  # several results, of which none is left
         dims = self.program.types.get(node.name, ())
-        return any(d.size > 0 and touches(d, self.sizes) and extent(d, self.sizes) == 0 for d in dims)
+        return any(d.size > 0 and touches(d, self.removed) and extent(d, self.sizes) == 0 for d in dims)
 
     def _emit(self, node: fx.Node, extents: Sizes) -> fx.Node:
         if node.op in {"placeholder", "get_attr", "output"}:

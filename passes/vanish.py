@@ -4,6 +4,8 @@ Where an axis of an argument is missing in a result, the rule must have declared
 left out unread. Any other operator computes something from the axis that no mask is known for, so the axis is frozen.
 """
 
+import operator
+
 from torch import fx
 
 from billhook.ir.program import tensor_args
@@ -15,14 +17,14 @@ from billhook.passes.unify import Term, atoms, freeze
 def freeze_vanished(ctx: Context) -> None:
     """Freeze the axes that vanish without a declaration. Cost: one visit of every dimension's leaves."""
     declared = _declared(ctx)
-    for node in ctx.terms:
-        if node.op == "call_function" and ctx.terms[node] and str(node.target) != "<built-in function getitem>":
-            seen = {id(atom): atom for arg in tensor_args(node) for term in _terms(ctx, arg) for atom in atoms(term)}
-            made = {id(atom) for term in _terms(ctx, node) for atom in atoms(term)}
-            for key in seen.keys() - made:
-                if not seen[key].frozen and key not in declared.get(node.name, ()):
-                    freeze(seen[key], ctx.reason(node, "the rule of this operator does not say what becomes of the axis"))
-                    seen[key].marks.add("nonempty")
+    present = {node: {id(atom): atom for term in _terms(ctx, node) for atom in atoms(term)} for node in ctx.terms}
+    for node, made in present.items():
+        if node.op == "call_function" and ctx.terms[node] and node.target is not operator.getitem:
+            gone = {key: atom for arg in tensor_args(node) for key, atom in present.get(arg, {}).items() if key not in made}
+            for key, atom in gone.items():
+                if not atom.frozen and key not in declared.get(node.name, ()):
+                    freeze(atom, ctx.reason(node, "the rule of this operator does not say what becomes of the axis"))
+                    atom.marks.add("nonempty")
 
 
 def _declared(ctx: Context) -> dict[str, set[int]]:

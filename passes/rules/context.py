@@ -1,7 +1,7 @@
 """What an operator rule sees: the terms of a node's arguments, and the verbs by which it states its equations."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast, final
 
 from torch import fx
@@ -47,6 +47,7 @@ class Context:
         self.reads: list[PendingRead] = []
         self.roles: dict[tuple[str, int], Role] = {}
         self.dropped: dict[str, list[Term]] = {}
+        self._places: dict[fx.Node, Reason] = {}
 
     def dims(self, value: Any) -> Terms:
         """Terms of a single-tensor value, one for each dimension."""
@@ -77,7 +78,11 @@ class Context:
         return terms
 
     def reason(self, node: fx.Node, why: str) -> Reason:
-        return Reason(node.name, str(node.target), why, source_line(node))
+        """A reason that names the node, its operator and the user's source line."""
+        place = self._places.get(node)
+        if place is None:
+            place = self._places[node] = Reason(node.name, str(node.target), "", source_line(node))
+        return replace(place, why=why) if why else place
 
     def equate(self, node: fx.Node, left: Term, right: Term) -> Term:
         """State that two dimensions are the same; where that cannot be solved, both are frozen with the reason."""
