@@ -15,22 +15,45 @@ if TYPE_CHECKING:
     from .ir.plan import Plan
     from .ir.program import Program
     from .ir.target import Target
+    from .passes.constraints import Constraint, at_least, divisible, fixed, uniform
     from .passes.rules import register_rule
 
-__all__ = ["Axis", "Latency", "Plan", "Program", "Target", "compile", "load", "mask", "prune", "register_rule", "trace"]
+__all__ = [
+    "Axis",
+    "Constraint",
+    "Latency",
+    "Plan",
+    "Program",
+    "Target",
+    "at_least",
+    "compile",
+    "divisible",
+    "fixed",
+    "load",
+    "mask",
+    "prune",
+    "register_rule",
+    "trace",
+    "uniform",
+]
 
 _HOME = {
     "Axis": ".ir.axis",
+    "Constraint": ".passes.constraints",
     "Latency": ".ir.latency",
     "Plan": ".ir.plan",
     "Program": ".ir.program",
     "Target": ".ir.target",
+    "at_least": ".passes.constraints",
     "compile": ".api",
+    "divisible": ".passes.constraints",
+    "fixed": ".passes.constraints",
     "load": ".api",
     "mask": ".api",
     "prune": ".api",
     "register_rule": ".passes.rules",
     "trace": ".api",
+    "uniform": ".passes.constraints",
 }
 
 

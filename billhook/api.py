@@ -17,6 +17,7 @@ from billhook.ir.target import Target
 from billhook.options import Budget, default_database
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
+from billhook.passes.constraints import Constraint
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig
@@ -61,6 +62,7 @@ def compile(  # noqa: A001
     peers: Sequence[str] = ("torch eager",),
     threads: int = 1,
     database: Path | None = None,
+    constraints: Sequence[str | Constraint] = (),
     progress: Progress = no_progress,
 ) -> "Result":
     """Cut a trained network to a measured latency budget and compile it.
@@ -69,7 +71,8 @@ def compile(  # noqa: A001
     dense latency (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data,
     weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
     trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
-    the report. score_batches: how many batches the
+    the report. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
+    (`billhook.passes.constraints`). score_batches: how many batches the
     scores are averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept.
 
     Raises CaptureError, DataError, OptionError, MeasureError, and BudgetError stating the smallest reachable latency.
@@ -91,6 +94,7 @@ def compile(  # noqa: A001
         peers=peers,
         database=database or default_database({}),
         threads=threads,
+        constraints=constraints,
     )
     return run_job(job, progress)
 

@@ -36,15 +36,15 @@ def probed_worth(
 ) -> dict[str, Floats]:
     """Worth of every size of every axis that has a choice: V(k), k = 0 .. size, the loss that k more than none saves.
 
-    base: sizes around which the network is probed, one axis at a time. Cuts add up in a network that is cut already, so a
-    base near the wanted latency says more than the dense network. Batch norms use the statistics of the batch, as after a
-    recalibration. The loss is made monotone, keeping more never counts as worse, and interpolated by a monotone cubic
-    (Fritsch and Carlson 1980): straight lines would let the solver choose probed sizes only. Raises DataError like
+    base: sizes around which the network is probed, one axis at a time; other axes are whole. Cuts add up in a network that is
+    cut already, so a base near the wanted latency says more than the dense network. Batch norms use the statistics of the
+    batch, as after a recalibration. The loss is made monotone, keeping more never counts as worse, and interpolated by a
+    monotone cubic (Fritsch and Carlson 1980): straight lines would let the solver choose probed sizes only. Raises DataError like
     `collect_gradients`.
     """
     data = [split(batch) for batch in islice(loader, batches)]
     free = {name: sizes for name, sizes in candidates.items() if len(sizes) > 1}
-    kept = {name: best_indices(scores[name], base[name]) for name in free}
+    kept = {name: best_indices(scores[name], size) for name, size in base.items()}
     plans = [(name, size) for name, sizes in free.items() for size in probe_sizes(sizes)]
     found: dict[str, dict[int, float]] = {name: {} for name in free}
     for done, (name, size) in enumerate(plans):

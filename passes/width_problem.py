@@ -24,17 +24,21 @@ def width_problem(
     keep_one: Sequence[tuple[str, ...]] = (),
     uniform: Sequence[tuple[str, ...]] = (),
 ) -> Problem:
-    """Maximise the sum of the axes' worths; the tables are in seconds, axes with one candidate are constants.
+    """Maximise the sum of the axes' worths; the tables are in seconds, axes whose one candidate is their present size are constants.
 
-    worth: V(k) for k = 0 .. size of every axis with a choice: retained scores, or what probes measured.
+    worth: V(k) for k = 0 .. size of every axis with a choice: retained scores, or what probes measured. uniform: groups of
+    axes that get the same size (`constraints.uniform_groups`).
     """
     variables: dict[str, Variable] = {}
     for axis in program.axes:
         sizes = tuple(candidates[axis.name])
         if len(sizes) > 1:
             variables[axis.name] = Variable(sizes, np.array([worth[axis.name][s] for s in sizes]))
+        elif sizes != (axis.size,):  # no choice, but a cut
+            variables[axis.name] = Variable(sizes, np.zeros(1))
     factors = tuple(_factor(table, candidates, variables) for table in costs.tables)
-    return Problem(variables, factors, costs.constant, keep_one=tuple(keep_one), uniform=tuple(uniform))
+    tied = tuple(tuple(name for name in group if name in variables) for group in uniform)  # the others have no choice
+    return Problem(variables, factors, costs.constant, keep_one=tuple(keep_one), uniform=tuple(filter(None, tied)))
 
 
 def plan_of(program: Program, scores: Scores, sizes: Mapping[str, int]) -> Plan:

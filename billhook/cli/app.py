@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from billhook import options
+from billhook.passes.constraints import parse_constraint
 
 from . import db, jobs
 from .places import DatabaseOption
@@ -78,6 +79,10 @@ def compile_(
     ] = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
+    constraint: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RULE", help="uniform(AXES), divisible(AXES, N), at_least(AXES, N) or fixed(AXES); may be repeated."),
+    ] = None,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
@@ -91,6 +96,7 @@ def compile_(
         target=target,
         threads=threads,
         criterion=criterion,
+        constraints=tuple(parse_constraint(text) for text in constraint or ()),
         out=options.result_folder(out),
         database=_database(database),
     )

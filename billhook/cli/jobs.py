@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
     from billhook.ir.latency import Latency
+    from billhook.passes.constraints import Constraint
 
 UNMET = 1
 
@@ -32,6 +33,7 @@ class CompileJob:
     target: str
     threads: int
     criterion: str | None
+    constraints: "tuple[Constraint, ...]"
     out: Path
     database: Path
 
@@ -77,6 +79,7 @@ def run_compile(job: CompileJob) -> int:
             target=job.target,
             threads=job.threads,
             criterion=job.criterion,
+            constraints=job.constraints,
             latency=job.budget,
             data=data,
             evaluate=evaluate,

@@ -10,7 +10,7 @@ from billhook.ir.latency import Latency
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
-from billhook.passes.candidate_sizes import uniform_sizes, whole_sizes
+from billhook.passes.candidate_sizes import dense_sizes, uniform_sizes, whole_sizes
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
 from billhook.passes.saliency import Floats, Scores
@@ -66,10 +66,16 @@ class Fitter:
     """Chooses sizes for budgets, with values and costs fixed."""
 
     def __init__(
-        self, engine: Engine, program: Program, values: Values, cost: NetworkCost, candidates: Mapping[str, Sequence[int]]
+        self,
+        engine: Engine,
+        program: Program,
+        values: Values,
+        cost: NetworkCost,
+        candidates: Mapping[str, Sequence[int]],
+        uniform: Sequence[tuple[str, ...]] = (),
     ) -> None:
         self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
-        self.whole = whole_sizes(candidates)
+        self.whole, self.uniform = dense_sizes(program), uniform
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
         self._flow = data_flow(program)
@@ -102,7 +108,7 @@ class Fitter:
 
     def _problem(self) -> Problem:
         tables = self.cost.tables(self.candidates, self.calibration)
-        return width_problem(self.program, self.values.worth, self.candidates, tables, keep_one=self._keep_one)
+        return width_problem(self.program, self.values.worth, self.candidates, tables, keep_one=self._keep_one, uniform=self.uniform)
 
     def _solve(self, goal: float) -> Solution:
         while True:
@@ -148,13 +154,12 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
     )
 
 
-def uniform_at(cost: NetworkCost, candidates: Mapping[str, Sequence[int]], share: float) -> dict[str, int]:
-    """The largest uniform sizes whose predicted latency is within a share of the dense network's (else the smallest ones)."""
+def uniform_at(cost: NetworkCost, candidates: Mapping[str, Sequence[int]], goal: float) -> dict[str, int]:
+    """The largest uniform sizes whose predicted latency is within `goal` seconds (else the smallest ones), for every axis."""
     whole = whole_sizes(candidates)
-    goal = share * cost.predict(whole).seconds
     low, high = 0.0, 1.0
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         within = cost.predict({**whole, **uniform_sizes(candidates, middle)}).seconds <= goal
         low, high = (middle, high) if within else (low, middle)
-    return uniform_sizes(candidates, low)
+    return {**whole, **uniform_sizes(candidates, low)}

@@ -20,7 +20,8 @@ from billhook.options import Budget
 from billhook.passes.allocate import solve
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
-from billhook.passes.candidate_sizes import candidate_sizes, whole_sizes
+from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
+from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
@@ -57,6 +58,7 @@ class Job:
     probe_batches: int
     peers: Sequence[str]
     database: Path
+    constraints: tuple[Constraint, ...] = ()
 
 
 class Compiler:
@@ -68,14 +70,15 @@ class Compiler:
         with self.stages.stage("capture and axes"):
             traced = capture(job.model, job.example[0], job.example[1])
             self.program, _ = run_passes(traced, ANALYSIS)
-            self.candidates = candidate_sizes(self.program, job.target)
+            self.candidates = candidate_sizes(self.program, job.target, constraints=job.constraints)
+            self.uniform = uniform_groups(self.program, job.constraints)
         self.fitter: Fitter | None = None
         self.contest: Contest | None = None
 
     def run(self) -> Result:
         """All stages. Raises BudgetError, DataError, MeasureError."""
         with self.stages.stage("kernel costs"):
-            cost = self.engine.network_cost(self.program, self.candidates)
+            cost = self.engine.network_cost(self.program, with_dense(self.program, self.candidates))
             cost.prepare(self.progress)
         with self.stages.stage("build dense"):
             dense = self.engine.build(cut_graph(self.program, Plan({})), self.program.example)
@@ -85,7 +88,7 @@ class Compiler:
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
         with self.stages.stage("saliency"):
             values = self.values(cost, budget / comparison.ours_dense.seconds)
-        fitter = Fitter(self.engine, self.program, values, cost, self.candidates)
+        fitter = Fitter(self.engine, self.program, values, cost, self.candidates, self.uniform)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = fit(fitter, budget, contest.of_build)
@@ -105,10 +108,12 @@ class Compiler:
             scores = criterion(self.program, module)
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
-        base, goal = uniform_at(cost, self.candidates, share), share * cost.predict(whole_sizes(self.candidates)).seconds
+        goal = share * cost.predict(dense_sizes(self.program)).seconds
+        base = uniform_at(cost, self.candidates, goal)
         for _ in range(PROBES - 1):
             worth = self._probed(scores, base)
-            base |= solve(width_problem(self.program, worth, self.candidates, cost.tables(self.candidates)), goal).sizes
+            tables = cost.tables(self.candidates)
+            base |= solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), goal).sizes
         return Values(scores, self._probed(scores, base))
 
     def _probed(self, scores: Scores, base: Mapping[str, int]) -> dict[str, Floats]:
@@ -163,6 +168,7 @@ def make_job(
     peers: Sequence[str],
     database: Path,
     threads: int,
+    constraints: Sequence[str | Constraint] = (),
 ) -> Job:
     """Check and complete the options. Raises OptionError, DataError."""
     args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
@@ -184,6 +190,7 @@ def make_job(
         probe_batches=probe_batches,
         peers=tuple(peers),
         database=database,
+        constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
     )
 
 
