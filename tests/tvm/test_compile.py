@@ -14,7 +14,7 @@ from billhook.codegen.bundle_runner import build_runner
 from billhook.codegen.host import host_target
 from billhook.compiler.engine import Engine
 from billhook.compiler.result import Result
-from billhook.ir.errors import BudgetError, BundleError, DataError, OptionError, PlanError
+from billhook.ir.errors import AxisError, BudgetError, BundleError, DataError, OptionError, PlanError
 from billhook.ir.plan import Plan
 from billhook.passes.cut import cut_graph
 from billhook.passes.recover import FinetuneConfig
@@ -69,6 +69,17 @@ def test_saved_bundle_verifies_and_loads_bit_equal(result: Result, tmp_path: Pat
     inputs = batches()[0][0]
     with torch.no_grad():
         assert torch.equal(model(inputs), result.model.eval()(inputs))
+
+
+def test_constraints_are_kept_through_the_whole_job(database: Path) -> None:
+    """One of them excludes the dense width, the other forces a width that the hardware does not favour."""
+    constraints = (bh.divisible("stem.out", 12), "fixed(conv1.out, 20)")
+    found = bh.compile(tiny(), example(), latency="95%", data=batches(), constraints=constraints, database=database, peers=("torch eager",))
+    kept = found.fitted.plan.sizes()
+    assert kept["conv1.out"] == 20
+    assert kept["stem.out"] in {12, 24}
+    with pytest.raises(AxisError, match="no axis matches"):
+        bh.compile(tiny(), example(), constraints=("uniform(*.heads)",), database=database)
 
 
 def test_the_cpp_runner_gives_the_same_output(result: Result, tmp_path: Path) -> None:
