@@ -18,14 +18,15 @@ from .rebuild import Sizes, apply_edit, batch_input, describe_values
 Masks = Mapping[str, NDArray[np.bool_]]
 
 
-def cut_graph(program: Program, plan: Plan) -> TrainableGraph:
+def cut_graph(program: Program, plan: Plan, state: Mapping[str, torch.Tensor] | None = None) -> TrainableGraph:
     """The cut network as a trainable GraphModule with the original parameter names, free in the batch size.
 
     Removed indices are gone from every member. Where a branch is removed whole (size 0), what summed over it becomes
     its bias or zero. The input program is not changed; tensors that no removed axis touches are shared, not copied.
+    state: what `cut_state` gives, where the caller has it.
     """
     cutter = _Cutter(program, plan)
-    module = TrainableGraph(cut_state(program, plan), cutter.graph())
+    module = TrainableGraph(cut_state(program, plan) if state is None else state, cutter.graph())
     describe_values(module, cutter.shapes())
     return module
 

@@ -1,6 +1,7 @@
 """Prune: a plan carried out, in the user's own module class where that proves equal, else as a trainable graph."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -35,9 +36,10 @@ class Pruned:
 
 def carry_out(program: Program, plan: Plan) -> Pruned:
     """Cut the program. The dense model is left as it was."""
-    graph = cut_graph(program, plan)
+    state = cut_state(program, plan)
+    graph = cut_graph(program, plan, state)
     small = infer_axes(Program(graph=graph, model=None, example=program.example, origin=program.origin))
-    module, why = _own_class(program, plan, graph)
+    module, why = _own_class(program, plan, graph, state)
     if module is not None:
         graph = _share(graph, module)
         return Pruned(module, "module", plan, replace(small, graph=graph, model=module))
@@ -45,12 +47,13 @@ def carry_out(program: Program, plan: Plan) -> Pruned:
     return Pruned(graph, "graph", plan, replace(small, graph=graph, model=graph), why)
 
 
-def _own_class(program: Program, plan: Plan, graph: TrainableGraph) -> tuple[torch.nn.Module | None, str]:
+def _own_class(
+    program: Program, plan: Plan, graph: TrainableGraph, state: Mapping[str, torch.Tensor]
+) -> tuple[torch.nn.Module | None, str]:
     if program.model is None or isinstance(program.model, torch.fx.GraphModule):
         return None, "the program has no module class of its own"
     if any(size == 0 for size in plan.sizes().values()):
         return None, "a branch is removed whole, which the class's forward code does not know"
-    state = cut_state(program, plan)
     sliced: dict[int, torch.Tensor] = {}
     for name, dense in _own_tensors(program.model).items():
         if name in state:

@@ -4,13 +4,10 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import sys
-import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
+from benchmarks.environment import environment, record_path
+
 from .measure import ours, theirs
 from .networks import Made, networks
 
 HOME = Path(__file__).parents[1] / "results" / "axes_speed"
 ROWS = Path("out") / "axes_speed" / "rows.json"  # what is known so far: a run goes on where the last one stopped
-PEER_SECONDS = 240
+SECONDS = 240
+LIMIT = 3600  # ours finishes; this is for the machine's sake
+PACKAGES = ("torch", "torchvision", "torch-pruning")
 
 
 def main() -> int:
@@ -31,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.axes_speed", description=__doc__)
     parser.add_argument("names", nargs="*", help="networks (default: all)")
     parser.add_argument("--again", action="store_true", help="time those with a row as well")
-    parser.add_argument("--seconds", type=int, default=PEER_SECONDS, help="CPU time after which a tool counts as not finished")
+    parser.add_argument("--seconds", type=int, default=SECONDS, help="CPU time after which the peer counts as not finished")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -40,7 +41,7 @@ def main() -> int:
     for name, build in networks().items():
         if (options.names and name not in options.names) or (name in rows and not options.again):
             continue
-        rows[name] = {**_in_child(ours, build, options.seconds), **_in_child(theirs, build, options.seconds)}
+        rows[name] = {**_in_child(ours, build, LIMIT), **_in_child(theirs, build, options.seconds)}
         ROWS.write_text(json.dumps(rows, indent=1) + "\n")
         print(name, json.dumps(summary(rows[name])), flush=True)
     _write(rows)
@@ -48,13 +49,15 @@ def main() -> int:
 
 
 def summary(row: dict[str, Any]) -> dict[str, Any]:
-    """capture_s, analysis_s, cut_s, peer_s (null where it failed or did not finish) and their ratio to ours."""
+    """Seconds of capture, analysis, cut and peer (null where it failed or did not finish), its ratio to ours, and both peaks of memory."""
     mine = row["analysis_s"] + row["cut_s"] if "cut_s" in row else None
     peer = row.get("peer_s")
     ratio = round(peer / mine, 2) if mine and peer else None
     return {
         **{k: row.get(k) for k in ("capture_s", "analysis_s", "cut_s", "peer_s")},
         "ratio": ratio,
+        "memory_bytes": row.get("memory_bytes"),
+        "peer_memory_bytes": row.get("peer_memory_bytes"),
         "peer_error": row.get("theirs_error", ""),
     }
 
@@ -86,17 +89,10 @@ def _child(tool: Callable[..., None], build: Callable[[], Made], send: Any, seco
 
 
 def _write(rows: dict[str, dict[str, Any]]) -> None:
-    environment = {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "clock": "CPU seconds of the process, one thread",
-        "packages": {name: version(name) for name in ("torch", "torchvision", "torch-pruning")},
-    }
     HOME.mkdir(parents=True, exist_ok=True)
-    record = {"environment": environment, "summary": {name: summary(row) for name, row in rows.items()}, "rows": rows}
-    (HOME / "record.json").write_text(json.dumps(record, indent=1) + "\n")
+    where = {**environment(PACKAGES), "clock": "CPU seconds of the process, one thread, mean of several calls where they are short"}
+    record = {"environment": where, "summary": {name: summary(row) for name, row in rows.items()}, "rows": rows}
+    record_path(HOME).write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,52 +1,77 @@
 """CPU seconds and peak memory of both tools on one network, each in a child of its own."""
 
+import ctypes
 import functools
-import resource
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
+from billhook.ir.program import Program
+
 from .networks import Made
 
+MOST = 50
+LONG = 2.0  # seconds of calls that a time is averaged over: the clock may advance in steps of some milliseconds
+PEER_STAGES = ("peer_build_s", "peer_groups_s", "peer_step_s")
+Note = Callable[[dict[str, Any]], None]
 
-def ours(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) -> None:
+
+def ours(build: Callable[[], Made], note: Note) -> None:
     """Capture, analysis (all passes up to the axes) and the cut of a half of every axis (every second index)."""
     from billhook.ir.capture import capture
-    from billhook.ir.passes import run_passes
     from billhook.ir.plan import make_plan
-    from billhook.passes.analyse import ANALYSIS
-    from billhook.passes.cut import cut_graph
+    from billhook.passes.cut import cut_graph, cut_state
 
-    _warm_up(lambda m, x: cut_graph(p := run_passes(capture(m, (x,)), ANALYSIS)[0], make_plan(p, {})))
+    _warm_up(lambda m, x: cut_graph(p := _analysed(capture(m, (x,))), make_plan(p, {})))
     model, x = build()
     row: dict[str, Any] = {"parameters": sum(p.numel() for p in model.parameters())}
-    program, row["capture_s"] = _timed(lambda: capture(model, (x,)))
-    before = _peak()
-    row["analysis_s"] = 0.0
-    for _, transform in ANALYSIS:
-        program, seconds = _timed(functools.partial(transform, program))
-        row["analysis_s"] += seconds
-    row["axes"] = len(program.axes)
+    captured, row["capture_s"] = _timed(lambda: capture(model, (x,)))
+    row["nodes"] = sum(1 for _ in captured.nodes())
     note(row)
-    kept = {axis.name: range(0, axis.size, 2) for axis in program.axes if axis.prunable}
-    plan = make_plan(program, kept)
+    before = _reset_peak()
+    program, row["analysis_s"] = _timed(lambda: _analysed(captured))
+    plan = make_plan(program, {axis.name: range(0, axis.size, 2) for axis in program.axes if axis.prunable})
+    row["axes"] = len(program.axes)
     _, row["cut_s"] = _timed(lambda: cut_graph(program, plan))
     row["memory_bytes"] = _peak() - before
     note(row)
+    row["analysis_s"] = _mean(row["analysis_s"], lambda: _analysed(captured))
+    row["cut_s"] = _mean(row["cut_s"], lambda: cut_graph(program, plan))
+    row["copy_s"] = _mean(row["cut_s"], lambda: cut_state(program, plan))  # the part of the cut that only copies weights
+    note(row)
 
 
-def theirs(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) -> None:
+def _analysed(program: Program) -> Program:
+    from billhook.passes.analyse import ANALYSIS
+
+    return functools.reduce(lambda before, named: named[1](before), ANALYSIS, program)
+
+
+def theirs(build: Callable[[], Made], note: Note) -> None:
     """Torch-Pruning: its graph, one enumeration of all groups, and one step of its magnitude pruner at a ratio of a half."""
+    row: dict[str, Any] = {}
+    _step(build, row, note)
+    runs = [row]
+    for _ in range(_count(_total(row)) - 1):
+        runs.append({})
+        _step(build, runs[-1], lambda _: None)
+    for name in PEER_STAGES:
+        row[name] = sum(run[name] for run in runs) / len(runs)
+    note({**row, "peer_s": _total(row)})
+
+
+def _step(build: Callable[[], Made], row: dict[str, Any], note: Note) -> None:
     import torch_pruning as tp  # pyright: ignore[reportMissingImports]
 
     model, x = build()
     last = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))][-1]
-    row: dict[str, Any] = {}
-    before = _peak()
+    before = _reset_peak()
     graph, row["peer_build_s"] = _timed(lambda: cast(Any, tp.DependencyGraph()).build_dependency(model, example_inputs=x))
+    note(row)
     groups, row["peer_groups_s"] = _timed(
         lambda: list(graph.get_all_groups(ignored_layers=[last], root_module_types=[nn.Conv2d, nn.Linear]))
     )
@@ -56,13 +81,29 @@ def theirs(build: Callable[[], Made], note: Callable[[dict[str, Any]], None]) ->
     made, row["peer_constructor_s"] = _timed(lambda: tp.pruner.BasePruner(model, x, importance, pruning_ratio=0.5, ignored_layers=[last]))
     _, row["peer_step_s"] = _timed(made.step)
     row["peer_memory_bytes"] = _peak() - before
-    row["peer_s"] = row["peer_build_s"] + row["peer_groups_s"] + row["peer_step_s"]
-    note(row)
+
+
+def _total(row: dict[str, Any]) -> float:
+    return sum(row[name] for name in PEER_STAGES)
 
 
 def _warm_up(use: Callable[[nn.Module, torch.Tensor], Any]) -> None:
     """The first use of a library imports and registers things that no later use pays for."""
     use(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1)).eval(), torch.randn(2, 3, 4, 4))
+
+
+def _count(seconds: float) -> int:
+    """How many calls that take about so long to average over."""
+    return min(MOST, max(1, round(LONG / max(seconds, 1e-3))))
+
+
+def _mean(once: float, call: Callable[[], Any]) -> float:
+    """CPU seconds of a call that took about `once` before."""
+    count = _count(once)
+    start = time.process_time()
+    for _ in range(count):
+        call()
+    return (time.process_time() - start) / count
 
 
 def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
@@ -71,5 +112,14 @@ def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
     return result, time.process_time() - start
 
 
+def _reset_peak() -> int:
+    """Bytes in use; from here on `_peak` counts anew. Memory that was freed goes back to the system first, so that its reuse counts."""
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Most bytes that were in use at once."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
