@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import fx
 
+from billhook.ir.deferred import DeferredGraphModule
 from billhook.ir.program import Program, shape_of
 
 aten: Any = torch.ops.aten
@@ -162,7 +163,7 @@ class _Rewriter:
             self._emit(node)
         self.new.set_codegen(self.program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
         self.new.eliminate_dead_code(is_impure_node=lambda n: not n.name.startswith(_PREFIX))
-        module = fx.GraphModule(self.program.graph, self.new, "Captured")
+        module = DeferredGraphModule(self.program.graph, self.new, "Captured")
         module.meta.update(self.program.graph.meta)
         return module
 
