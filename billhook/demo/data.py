@@ -52,6 +52,10 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def first(self, count: int) -> "Pictures":
+        """The first `count` of them (they are in no order)."""
+        return Pictures(self.pictures[:count], self.numbers[:count])
+
     def loader(self, batch: int, shuffle: bool = False, teacher: torch.Tensor | None = None) -> DataLoader[Sample]:
         """Batches (pictures, numbers); with the recorded logits of a teacher, [N, 100], (pictures, (numbers, logits)).
 

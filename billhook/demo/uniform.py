@@ -37,6 +37,8 @@ def at_latency(fitter: Fitter, measure: MeasureBuild, goal: float) -> Uniform:
             break
         share = min(left, key=lambda s: abs(fitter.expect(uniform_sizes(fitter.candidates, s)).seconds - goal))
         sizes = uniform_sizes(fitter.candidates, share)
+        if tried and abs(fitter.expect(sizes).seconds - goal) >= min(abs(u.measured.seconds - goal) for u in tried.values()):
+            break  # nothing left is expected nearer than what was found: widths come in steps
         pruned, build = fitter.cut(sizes)
         tried[share] = Uniform(share, sizes, pruned, build, measure(build))
         if abs(tried[share].measured.seconds / goal - 1) <= CLOSE:
