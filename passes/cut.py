@@ -124,8 +124,7 @@ class _Cutter:
     def _emit(self, node: fx.Node, extents: Sizes) -> fx.Node:
         if node.op in {"placeholder", "get_attr", "output"}:
             return self.new.node_copy(node, lambda n: self.mapping[n])
-        vanished = [a for a in tensor_args(node) if a in self.empty]
-        if vanished:
+        if self.empty and any(a in self.empty for a in tensor_args(node)):
             return self._without(node, extents)
         edit = self.program.edits.get(node.name)
         if edit is None:
@@ -171,6 +170,4 @@ def _bias_of(node: fx.Node) -> fx.Node | None:
 
 def _must_stay(node: fx.Node) -> bool:
     """Inputs stay in the signature; writes into a value that others read must stay as well."""
-    return node.op in {"placeholder", "output"} or (
-        str(node.target).split(".")[-2:-1] != [] and str(node.target).split(".")[-2].endswith("_")
-    )
+    return node.op in {"placeholder", "output"} or (not node.users and str(node.target).rpartition(".")[0].endswith("_"))

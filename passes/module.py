@@ -1,6 +1,7 @@
 """The two materialisations of a cut network: a trainable graph, and the user's own module class."""
 
 import copy
+import functools
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -59,9 +60,14 @@ class TrainableGraph(DeferredGraphModule):
 
 def _switches(node: fx.Node) -> tuple[int, ...]:
     """Positions of the arguments that say whether the model is being trained, where they say no."""
-    schema = getattr(node.target, "_schema", None)
-    arguments = enumerate(schema.arguments if schema is not None else ())
-    return tuple(i for i, a in arguments if a.name in MODES and i < len(node.args) and node.args[i] is False)
+    return tuple(i for i in _modes(node.target) if i < len(node.args) and node.args[i] is False)
+
+
+@functools.cache
+def _modes(operator: Any) -> tuple[int, ...]:
+    """Positions of an operator's arguments that say whether the model is being trained."""
+    schema = getattr(operator, "_schema", None)
+    return tuple(i for i, a in enumerate(schema.arguments if schema is not None else ()) if a.name in MODES)
 
 
 def cut_module(model: torch.nn.Module, sliced: Mapping[int, torch.Tensor]) -> torch.nn.Module:

@@ -101,11 +101,11 @@ def describe_values(module: fx.GraphModule, known: Mapping[str, tuple[tuple[int,
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fake = functools.cache(functools.partial(_fake, mode))
     for node in module.graph.nodes:
-        if node.op == "get_attr":
+        if node.name in known:
+            node.meta["val"] = fake(*known[node.name])
+        elif node.op == "get_attr":
             tensor = state_of(module, str(node.target))
             node.meta["val"] = fake(tuple(tensor.shape), tensor.dtype)
-        elif node.name in known:
-            node.meta["val"] = fake(*known[node.name])
         elif node.op == "call_function":
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
             with mode, torch.no_grad():
