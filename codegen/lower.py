@@ -21,6 +21,10 @@ check_toolchain()
 KERNEL = "kernel"
 
 
+def _unknown(_workload: Workload, _candidate: Candidate) -> int:
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """A way to make kernels: candidates() is empty for workloads that it does not cover."""
@@ -31,12 +35,14 @@ class Template:
     pack: Callable[[Workload, Candidate, Target, int, np.ndarray], np.ndarray]
     flat: bool = True  # the kernel takes flat buffers; False: tensors in their logical shapes
     tolerance: float = 1e-4  # largest error of a kernel against float64, relative to its largest output
+    multiplications: Callable[[Workload, Candidate], int] = _unknown  # multiply-adds that no schedule of the kernel can save; 0 if unknown
 
 
-_CPU = (conv, depthwise, linear, pool, transpose, layout, elementwise)
+_CPU = (depthwise, linear, pool, transpose, layout, elementwise)
 _GENERIC = Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False)
-_WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, tolerance=winograd.TOLERANCE)
-TEMPLATES = (_WINOGRAD, *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU), _GENERIC)
+_WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications)
+_CONV = Template(conv.NAME, conv.candidates, conv.lower, conv.pack, multiplications=conv.multiplications)
+TEMPLATES = (_WINOGRAD, _CONV, *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU), _GENERIC)
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
@@ -58,6 +64,11 @@ def pack(workload: Workload, candidate: Candidate, target: Target, index: int, a
 def tolerance(candidate: Candidate) -> float:
     """Largest error of the candidate's kernel against float64 on random inputs, relative to the largest output; more is rejected."""
     return _template(candidate).tolerance
+
+
+def multiplications(workload: Workload, candidate: Candidate) -> int:
+    """Multiply-adds that the candidate's kernel cannot do without; 0 where its template does not say."""
+    return _template(candidate).multiplications(workload, candidate)
 
 
 def buffer_shape(given: TensorType, candidate: Candidate) -> tuple[int, ...] | None:

@@ -12,6 +12,7 @@ from .lower import KERNEL, tvm_target
 from .tvm_any import T, tvm
 
 _DISTURBED = 1.04  # a probe this much slower than the fastest one seen means that something else uses the core
+_CHAINS, _LINKS = 10, 4000  # multiply-adds of a probe: independent ones enough to hide their latency
 _SAMPLE_SECONDS = 3e-4  # calls are repeated until a sample takes this long
 
 
@@ -32,6 +33,7 @@ class Stopwatch:
     """
 
     def __init__(self, target: Target) -> None:
+        self._lanes = target.lanes
         self._probe = _built(_probe_kernel(target.lanes), target)
         self._probe_args = (_tensor(target.lanes), _tensor(target.lanes))
         nothing = _built(flat_kernel([1, 1, 1, 1], lambda *p: T.buffer_store(p[-1], p[0][0], [0])), target)
@@ -39,6 +41,11 @@ class Stopwatch:
         self._fastest_probe = min(self._probe_time() for _ in range(200))
         self._overhead = 0.0
         self._overhead = min(_seconds(nothing, [args] * 500) for _ in range(5))
+
+    @property
+    def peak(self) -> float:
+        """Multiply-adds on single numbers per second, at most, on one core."""
+        return _CHAINS * _LINKS * self._lanes / self._fastest_probe
 
     def time(self, kernel: Callable[..., Any], argument_sets: Sequence[Sequence[Any]], budget: float, give_up_above: float) -> Timing:
         """Seconds per call of `kernel`, cycling through `argument_sets`, measured for about `budget` seconds.
@@ -83,11 +90,11 @@ def _seconds(kernel: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> floa
 
 
 def _probe_kernel(lanes: int) -> Any:
-    """Multiply-adds on ten independent registers, as a convolution issues them."""
+    """Multiply-adds on independent registers, as a convolution issues them."""
 
     def body(source: Any, result: Any) -> None:
-        sums = [register(lanes) for _ in range(10)]
-        with loop(0, 4000):
+        sums = [register(lanes) for _ in range(_CHAINS)]
+        with loop(0, _LINKS):
             for s in sums:
                 store(s, 0, load(s, 0, lanes) * splat(0.5, lanes) + load(source, 0, lanes), lanes)
         for s in sums[1:]:

@@ -50,6 +50,9 @@ class Worker:
         """Reply to one request: {"rejected": reason} or the timing in seconds."""
         workload = workload_from_json(request["workload"])
         candidate = candidate_from_json(request["candidate"])
+        least = lower.multiplications(workload, candidate) / (self._stopwatch.peak * self._target.threads)
+        if least > request["give_up_above"]:
+            return {"rejected": f"takes {least * 1e3:.3f} ms at the machine's peak"}
         self._prepare(workload, request["workload"])
 
         def pack(index: int, array: np.ndarray) -> np.ndarray:

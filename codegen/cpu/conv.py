@@ -17,7 +17,7 @@ from billhook.ir.workload import Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
-from .segments import Segment, segments
+from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
 from .vector import accumulate, bind, flat_kernel, load, loop, register, splat, store
 from .window import Conv, conv_of
@@ -33,6 +33,14 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     tiles = best_tiles(conv.rows, conv.columns, conv.target.blocks, target, conv.target.block, 3)
     outer = int(weight_elements(conv) < conv.source.elements)
     return tuple(candidate(NAME, rows=t.rows, columns=t.columns, vectors=t.vectors, pixels_outer=outer) for t in tiles)
+
+
+def multiplications(workload: Workload, _choice: Candidate) -> int:
+    """Multiply-adds on single numbers that the kernel cannot do without: taps in the padding are skipped."""
+    conv = conv_of(workload)
+    assert conv is not None
+    taps = work(segments(conv.rows, 1)) * work(segments(conv.columns, 1))
+    return conv.source.batch * taps * conv.source.channels * conv.target.blocks * conv.target.block
 
 
 def weight_elements(conv: Conv) -> int:

@@ -119,6 +119,14 @@ def _estimate(conv: Conv, plan: Plan, target: Target) -> float:
     return total + 3.0 * products * down * across * depth / conv.source.block
 
 
+def multiplications(workload: Workload, choice: Candidate) -> int:
+    """Multiply-adds on single numbers in the matrix products; the transforms come on top."""
+    conv, plan = suits(workload), plan_of(choice)
+    assert conv is not None
+    count = conv.source.batch * tiles(conv.rows, plan.m) * tiles(conv.columns, plan.m) * plan.size**2
+    return count * conv.source.blocks * conv.source.block * conv.target.blocks * conv.target.block
+
+
 def pack(workload: Workload, choice: Candidate, _target: Target, index: int, array: np.ndarray) -> np.ndarray:
     """The transformed weight as [group][product][panel of vectors][input channel][vector][lane]; other parameters as usual."""
     conv, plan = suits(workload), plan_of(choice)
