@@ -1,20 +1,25 @@
 """A plan: which indices of which axes are kept. With the original weights it defines the pruned network."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AxisError
+from .explain import explain_axis
 from .program import Program
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Kept indices (sorted, unique) of every axis that is cut; axes not named stay whole."""
+    """Kept indices (sorted, unique) of every axis that is cut; axes not named stay whole.
+
+    program: what it was made for, if that is known; it explains the plan and is no part of its value.
+    """
 
     kept: Mapping[str, tuple[int, ...]]
+    program: Program | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kept", dict(sorted(self.kept.items())))
@@ -32,6 +37,15 @@ class Plan:
             mask[list(indices)] = True
             masks[name] = mask
         return masks
+
+    def explain(self, axis: str) -> str:
+        """What is kept of an axis, which parameters move together with it, and through which nodes.
+
+        Raises AxisError for an unknown name, and for a plan that was not made for a program.
+        """
+        if self.program is None:
+            raise AxisError(f"axis {axis}: this plan does not know its program; ask the program to explain the axis")
+        return explain_axis(self.program, axis, self.kept.get(self.program.axis(axis).name))
 
     def __str__(self) -> str:
         return "plan {" + ", ".join(f"{name}: {len(indices)}" for name, indices in self.kept.items()) + "}"
@@ -60,4 +74,4 @@ def make_plan(program: Program, kept: Mapping[str, Sequence[int]]) -> Plan:
         if axis.name in chosen and chosen[axis.name] != tuple(values):
             raise AxisError(f"axis {axis.name} is named twice, with different indices")
         chosen[axis.name] = tuple(values)
-    return Plan(chosen)
+    return Plan(chosen, program)

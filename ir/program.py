@@ -91,6 +91,12 @@ class Program:
         """Parameters, buffers and constants that the graph reads, by qualified name."""
         return {str(n.target): state_of(self.graph, str(n.target)) for n in self.nodes() if n.op == "get_attr"}
 
+    def explain(self, axis: str) -> str:
+        """Which parameters move together with an axis, and through which nodes, as text. Raises AxisError for an unknown name."""
+        from .explain import explain_axis
+
+        return explain_axis(self, axis)
+
     def __str__(self) -> str:
         from .text import format_program
 

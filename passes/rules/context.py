@@ -8,6 +8,7 @@ from torch import fx
 
 from billhook.ir.axis import Reason, Role
 from billhook.ir.program import Edit, Read, shape_of, tensor_args
+from billhook.ir.source import source_line
 from billhook.passes.unify import Atom, Conflict, Term, freeze, mark, prod, split, unify
 
 Terms: TypeAlias = tuple[Term, ...]
@@ -204,14 +205,3 @@ class Context:
 
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         return shape_of(node)
-
-
-def source_line(node: fx.Node) -> str:
-    """The user's source line that a node comes from: the innermost frame outside torch, else the innermost, else ''."""
-    trace = node.meta.get("stack_trace") or ""
-    frames = [line.strip() for line in str(trace).splitlines() if line.strip().startswith("File ")]
-    own = [f for f in frames if "/torch/" not in f] or frames
-    if not own:
-        return ""
-    path, _, rest = own[-1].removeprefix('File "').partition('", line ')
-    return f"{path.rsplit('/', 1)[-1]}:{rest.split(',')[0]}"
