@@ -75,3 +75,19 @@ def test_targets_of_known_machines() -> None:
     assert (intel.lanes, intel.fine_lanes) == (16, 16)
     assert cpu_target("haswell", frozenset({"avx2", "fma"}), "x86_64", 1).registers == 16
     assert cpu_target("neoverse-n1", frozenset(), "aarch64", 1).lanes == 4
+
+
+def test_work_that_no_schedule_saves() -> None:
+    winograd = {dict(c.params)["m"]: c for c in lower.candidates(SMALL, ZEN4) if c.template == "winograd"}
+    direct = next(c for c in lower.candidates(SMALL, ZEN4) if c.template == "conv")
+    assert lower.multiplications(SMALL, direct) == 16 * 16 * 10 * 10  # 4 positions x 3 taps, less one tap at either end
+    assert lower.multiplications(SMALL, winograd[4]) == 16 * 16 * 36
+    assert lower.multiplications(SMALL, winograd[2]) == 16 * 16 * 4 * 16
+
+
+def test_hopeless_candidates_are_not_built() -> None:
+    direct = next(c for c in lower.candidates(SMALL, host_target()) if c.template == "conv")
+    with KernelTimer(host_target(), budget=0.005) as timer:
+        found = timer._time(SMALL, direct, 1e-12)
+    assert isinstance(found, str)
+    assert "at the machine's peak" in found
