@@ -11,7 +11,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import conv, depthwise, elementwise, layout, linear, pool, transpose, winograd
+from .cpu import attention, conv, depthwise, elementwise, layout, linear, norm, pool, transpose, winograd
 from .cpu.candidate import Candidate
 from .toolchain import check_toolchain
 from .tvm_any import tvm
@@ -38,7 +38,7 @@ class Template:
     multiplications: Callable[[Workload, Candidate], int] = _unknown  # multiply-adds that no schedule of the kernel can save; 0 if unknown
 
 
-_CPU = (depthwise, linear, pool, transpose, layout, elementwise)
+_CPU = (depthwise, linear, norm, attention, pool, transpose, layout, elementwise)
 _GENERIC = Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False)
 _WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications)
 _CONV = Template(conv.NAME, conv.candidates, conv.lower, conv.pack, multiplications=conv.multiplications)

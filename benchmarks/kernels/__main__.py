@@ -53,7 +53,7 @@ def _run(case: Case, database: Path, *, keep: bool) -> None:
     if keep:
         add_row(row)
     else:
-        for kernel in sorted(row["kernels"], key=lambda k: -k["inside"])[:40]:
+        for kernel in sorted(row["kernels"], key=lambda k: -k["inside"]):
             times = f"{kernel['inside'] * 1e3:8.3f} ms (alone {kernel['alone'] * 1e3:8.3f}) {kernel['gflops']:6.1f} GFLOP/s"
             print(f"{times} {kernel['template']:11} {kernel['name']}: {kernel['workload'][:150]}")
     print(line(row), f"error {row['error']:.1e}", flush=True)

@@ -10,8 +10,12 @@ from billhook.compiler.compare import OURS, KernelTime, kernel_times, quiet
 from billhook.compiler.engine import Build, Engine
 from billhook.costmodel.statistics import Rounds, Timing, interleave
 from billhook.ir.capture import capture
+from billhook.ir.passes import run_passes
+from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress
+from billhook.passes.analyse import ANALYSIS
+from billhook.passes.cut import cut_graph
 from billhook.peers import Absent, Subject, build_peer
 
 from .case import Case
@@ -23,11 +27,11 @@ ROUNDS = Rounds(statistic="minimum")  # whatever else runs on the machine only e
 def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progress, rounds: Rounds = ROUNDS) -> dict[str, Any]:
     """The record's row of a case. Building ours includes choosing among candidates by measurement, unless `database` knows them."""
     model, image = case.load()
-    program = capture(model, (image,), {})
+    program, _ = run_passes(capture(model, (image,), {}), ANALYSIS)
     target = host_target(case.threads)
     with Engine(target, database, progress) as engine:
         begun = time.perf_counter()
-        build = engine.build(program.graph, program.example)
+        build = engine.build(cut_graph(program, Plan({})), program.example)
         seconds = time.perf_counter() - begun
         measured = engine.measured
         kernels = kernel_times(build, [image], engine)

@@ -62,7 +62,7 @@ def _hardswish(args: Sequence[Any], kwargs: Mapping[str, Any], lanes: int) -> An
 
 
 def _silu(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
-    return args[0] * mathfn.sigmoid(args[0], lanes)
+    return mathfn.silu(args[0], lanes)
 
 
 def _leaky_relu(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:

@@ -14,8 +14,8 @@ from billhook.passes.normalise import normalise_for_inference
 
 TARGET = Target(mcpu="znver4")
 
-# What has no template: norms, attention, shuffles, pooling of row-major tensors.
-GENERATED = {"shufflenet": 9, "convnext": 7, "vit": 8, "swin": 17}
+# What has no template: shuffles, class tokens, patch merging, pooling of row-major tensors.
+GENERATED = {"shufflenet": 9, "convnext": 1, "vit": 1, "swin": 3}
 
 
 def test_what_is_fused_can_be_fused() -> None:
