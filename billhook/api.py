@@ -63,6 +63,7 @@ def compile(  # noqa: A001
     threads: int = 1,
     database: Path | None = None,
     constraints: Sequence[str | Constraint] = (),
+    device: str | None = None,
     progress: Progress = no_progress,
 ) -> "Result":
     """Cut a trained network to a measured latency budget and compile it.
@@ -74,8 +75,10 @@ def compile(  # noqa: A001
     the report. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
     (`billhook.passes.constraints`). score_batches: how many batches the
     scores are averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept.
+    device: name of a remote device (`billhook device add`) on which kernels and networks are measured instead of here; its
+    own processor is then the target, and no peers take part.
 
-    Raises CaptureError, DataError, OptionError, MeasureError, and BudgetError stating the smallest reachable latency.
+    Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
@@ -95,6 +98,7 @@ def compile(  # noqa: A001
         database=database or default_database({}),
         threads=threads,
         constraints=constraints,
+        device=device,
     )
     return run_job(job, progress)
 

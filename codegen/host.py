@@ -38,7 +38,11 @@ def _llvm_cpu() -> str:
 def cpu_flags() -> frozenset[str]:
     """Features of this processor as Linux lists them; empty where it does not say."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return flags_in(Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     except OSError:
         return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), ()))
+
+
+def flags_in(cpuinfo: str) -> frozenset[str]:
+    """Features that the text of /proc/cpuinfo lists for its first processor."""
+    return frozenset(next((line.split(":", 1)[1].split() for line in cpuinfo.splitlines() if line.startswith(("flags", "Features"))), ()))

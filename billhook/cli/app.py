@@ -8,7 +8,7 @@ import typer
 from billhook import options
 from billhook.passes.constraints import parse_constraint
 
-from . import db, jobs
+from . import db, device, jobs
 from .places import DatabaseOption
 from .places import database_path as _database
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(db.app, name="db")
+app.add_typer(device.app, name="device")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Function that returns the trained nn.Module: package.module:build")]
 ExampleOption = Annotated[
@@ -83,6 +84,9 @@ def compile_(
         list[str] | None,
         typer.Option(metavar="RULE", help="uniform(AXES), divisible(AXES, N), at_least(AXES, N) or fixed(AXES); may be repeated."),
     ] = None,
+    device_: Annotated[
+        str | None, typer.Option("--device", metavar="NAME", help="Remote device to measure on: see billhook device.", show_default=False)
+    ] = None,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
@@ -97,6 +101,7 @@ def compile_(
         threads=threads,
         criterion=criterion,
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
+        device=device_,
         out=options.result_folder(out),
         database=_database(database),
     )

@@ -34,6 +34,7 @@ class CompileJob:
     threads: int
     criterion: str | None
     constraints: "tuple[Constraint, ...]"
+    device: str | None
     out: Path
     database: Path
 
@@ -80,6 +81,7 @@ def run_compile(job: CompileJob) -> int:
             threads=job.threads,
             criterion=job.criterion,
             constraints=job.constraints,
+            device=job.device,
             latency=job.budget,
             data=data,
             evaluate=evaluate,

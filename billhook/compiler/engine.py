@@ -1,7 +1,5 @@
 """The engine: lowering, pricing and building for one target, over one database of measurements."""
 
-import os
-import queue
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,9 +12,8 @@ from torch import fx
 from billhook.codegen.artifact import Artifact
 from billhook.codegen.build import build
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
-from billhook.codegen.timer import KernelTimer
 from billhook.codegen.tuner import Tuner
-from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions, this_machine
+from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
 from billhook.costmodel.measured import MeasuredCosts, Reuse
 from billhook.costmodel.network_cost import NetworkCost, Overhead
 from billhook.costmodel.partition import Partition, partition
@@ -39,6 +36,8 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.oracle import relative_error
 
+from .bench import Bench, LocalBench
+
 TRIALS = 16  # schedules tried per kernel family without a template
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
 
@@ -55,30 +54,28 @@ class Build:
 
 
 class Engine:
-    """Kernels for one target. Use as a context manager: it holds a measuring process and an open database."""
+    """Kernels for one target. Use as a context manager: it holds measuring processes and an open database.
 
-    def __init__(self, target: Target, database: Path, progress: Progress, trials: int = TRIALS) -> None:
+    bench: where to measure; None is this machine. It is closed together with the engine.
+    """
+
+    def __init__(self, target: Target, database: Path, progress: Progress, trials: int = TRIALS, bench: Bench | None = None) -> None:
         self.target, self.progress = target, progress
-        cores = sorted(os.sched_getaffinity(0))  # a timer on each: they count processor time, so that they hardly disturb each other
-        self._timers = [KernelTimer(target, core=core) for core in cores]
-        self._idle: queue.SimpleQueue[KernelTimer] = queue.SimpleQueue()
-        for timer in self._timers:
-            self._idle.put(timer)
+        self.bench: Bench = bench or LocalBench(target)
         self._store: Store = open_store(database)
-        conditions = Conditions(fingerprint(target, this_machine().cpu), f"trials:{trials}", installed_versions(SOFTWARE))
+        conditions = Conditions(fingerprint(target, self.bench.processor), f"trials:{trials}", installed_versions(SOFTWARE))
         self._tuner = Tuner(target, trials, database.parent / "schedules")
         self._tuner.remember(
             (s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None
         )
-        self.costs = MeasuredCosts(self._store, self._measure, conditions, len(cores))
+        self.costs = MeasuredCosts(self._store, self._measure, conditions, self.bench.workers)
         self.measured = 0  # kernels timed by this engine, as opposed to found in the database
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for timer in self._timers:
-            timer.close()
+        self.bench.close()
         self._store.close()
 
     def lower(self, graph: fx.GraphModule, example: Example) -> Partition:
@@ -99,7 +96,7 @@ class Engine:
         args, kwargs = example
         with torch.no_grad():
             expected = tensors_in(graph(*args, **kwargs))
-        error = relative_error(list(artifact.run(*tensors_in(example))), expected)
+        error = relative_error(self.bench.outputs(artifact, tensors_in(example)), expected)
         return Build(artifact, network, error)
 
     def note_run(self, model: str) -> Reuse:
@@ -117,11 +114,7 @@ class Engine:
 
     def _measure(self, workload: Workload) -> tuple[Latency, str]:
         self.measured += 1
-        timer = self._idle.get()
-        try:
-            found = timer.measure_candidates(workload, self._tuner.candidates(workload))
-        finally:
-            self._idle.put(timer)
+        found = self.bench.measure(workload, self._tuner.candidates(workload))
         return found.latency, candidate_to_json(found.candidate)
 
 

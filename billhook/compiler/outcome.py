@@ -25,6 +25,7 @@ class Outcome:
 
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
     user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
+    processor: what measured the kernels and our builds.
     """
 
     budget: Budget
@@ -40,6 +41,7 @@ class Outcome:
     oracle_error: float
     stages: Stages
     reuse: Reuse
+    processor: str
 
     @property
     def model(self) -> nn.Module:

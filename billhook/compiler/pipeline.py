@@ -1,6 +1,7 @@
 """compile: model, example inputs, target and budget in; a smaller trainable model and tuned kernels out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from billhook.codegen.host import host_target
 from billhook.costmodel.network_cost import NetworkCost
+from billhook.devices import OWN, Device, find_device
 from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.passes import run_passes
@@ -31,9 +33,11 @@ from billhook.passes.saliency_criteria import find_criterion
 from billhook.passes.saliency_gradients import collect_gradients
 from billhook.passes.width_problem import width_problem
 
+from .bench import DeviceBench, LocalBench, open_device
 from .budget import BudgetedLatency, as_budget
-from .compare import Contest, kernel_times
-from .engine import Engine
+from .compare import Contest, KernelTime, kernel_times
+from .device_contest import DeviceContest, device_kernel_times
+from .engine import Build, Engine
 from .fit import Fitted, Fitter, Values, fit, uniform_at
 from .result import Result
 from .stages import Stages
@@ -59,6 +63,7 @@ class Job:
     peers: Sequence[str]
     database: Path
     constraints: tuple[Constraint, ...] = ()
+    device: Device | None = None
 
 
 class Compiler:
@@ -73,7 +78,7 @@ class Compiler:
             self.candidates = candidate_sizes(self.program, job.target, constraints=job.constraints)
             self.uniform = uniform_groups(self.program, job.constraints)
         self.fitter: Fitter | None = None
-        self.contest: Contest | None = None
+        self.contest: Contest | DeviceContest | None = None
 
     def run(self) -> Result:
         """All stages. Raises BudgetError, DataError, MeasureError."""
@@ -82,7 +87,7 @@ class Compiler:
             cost.prepare(self.progress)
         with self.stages.stage("build dense"):
             dense = self.engine.build(cut_graph(self.program, Plan({})), self.program.example)
-            contest = Contest(self.program, dense, self.job.peers, self.job.target.threads, self.progress)
+            contest = self._contest(dense)
         with self.stages.stage("measure dense"):
             comparison = contest.dense()
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
@@ -96,6 +101,11 @@ class Compiler:
             recover(fitted.pruned.model, self.job.model, self.job.data, self.job.finetune, self.job.loss, self.progress)
         self.fitter, self.contest = fitter, contest
         return self.finish(fitted, contest)
+
+    def _contest(self, dense: Build) -> Contest | DeviceContest:
+        if isinstance(self.engine.bench, DeviceBench):
+            return DeviceContest(self.program, dense, self.job.peers, self.engine.bench)
+        return Contest(self.program, dense, self.job.peers, self.job.target.threads, self.progress)
 
     def values(self, cost: NetworkCost, share: float) -> Values:
         """Scores by the job's criterion; with data, the axes are weighed by probes of the loss.
@@ -122,7 +132,7 @@ class Compiler:
         assert job.data is not None
         return probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
 
-    def finish(self, fitted: Fitted, contest: Contest) -> Result:
+    def finish(self, fitted: Fitted, contest: Contest | DeviceContest) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""
         with self.stages.stage("build result"):
             fitted.pruned.model.eval()
@@ -139,12 +149,18 @@ class Compiler:
             fitted=fitted,
             build=build,
             comparison=comparison,
-            kernels=kernel_times(build, contest.inputs, self.engine),
+            kernels=self._kernel_times(build, contest),
             oracle_error=cut_error(self.program, fitted.plan, double=False),
             quality=self._quality(fitted.pruned.model),
             stages=self.stages,
             reuse=self.engine.note_run(type(self.job.model).__qualname__),
+            processor=self.engine.bench.processor,
         )
+
+    def _kernel_times(self, build: Build, contest: Contest | DeviceContest) -> tuple[KernelTime, ...]:
+        if isinstance(contest, DeviceContest):
+            return device_kernel_times(build, self.engine)
+        return kernel_times(build, contest.inputs, self.engine)
 
     def _quality(self, pruned: nn.Module) -> dict[str, float]:
         if self.job.evaluate is None:
@@ -169,17 +185,19 @@ def make_job(
     database: Path,
     threads: int,
     constraints: Sequence[str | Constraint] = (),
+    device: str | None = None,
 ) -> Job:
-    """Check and complete the options. Raises OptionError, DataError."""
+    """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
     args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     chosen = criterion or ("taylor" if data is not None else "l2")
     find_criterion(chosen)  # a wrong name is said at once, not after minutes of measuring
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
+    remote = find_device(database, device) if device is not None else None
     return Job(
         model=model,
         example=(args, {}),
-        target=find_target(target, threads),
+        target=find_target(target, threads) if remote is None else device_target(remote, target, threads),
         budget=as_budget(latency),
         data=data,
         evaluate=evaluate,
@@ -191,6 +209,7 @@ def make_job(
         peers=tuple(peers),
         database=database,
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
+        device=remote,
     )
 
 
@@ -203,7 +222,18 @@ def find_target(target: str | Target, threads: int = 1) -> Target:
     raise OptionError(f"target {target!r} is not supported yet; use llvm, which is this machine's processor")
 
 
+def device_target(device: Device, target: str | Target, threads: int) -> Target:
+    """The target of a device: its own, unless another one is asked for. Raises OptionError, DeviceError."""
+    if isinstance(target, Target):
+        return target
+    if target not in OWN:
+        raise OptionError(f"target {target!r} is not supported yet on a device; leave it out, and it is device {device.name}'s processor")
+    with open_device(device, threads=threads) as bench:
+        return bench.target
+
+
 def run_job(job: Job, progress: Progress) -> Result:
     """Compile one job."""
-    with Engine(job.target, job.database, progress) as engine:
+    bench = open_device(job.device, job.target) if job.device is not None else LocalBench(job.target)
+    with closing(bench), Engine(job.target, job.database, progress, bench=bench) as engine:
         return Compiler(job, engine, progress).run()

@@ -131,9 +131,9 @@ def notes(result: Outcome) -> tuple[str, ...]:
 
 
 def environment(result: Outcome) -> dict[str, str]:
-    """The machine, as text."""
+    """The processor that measured, and the machine that compiled, as text."""
     machine = this_machine()
-    facts = {"cpu": machine.cpu, "cores": str(machine.cores), "threads": str(result.target.threads), "system": machine.system}
+    facts = {"cpu": result.processor, "cores": str(machine.cores), "threads": str(result.target.threads), "system": machine.system}
     return facts | {"load": f"{machine.load:.1f}" if machine.load is not None else "unknown", "governor": machine.governor or "unknown"}
 
 

@@ -1,19 +1,20 @@
 """A tracker and servers of TVM's RPC on this machine, as child processes that a test may kill."""
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from billhook.codegen.device import Address
 from billhook.codegen.tracker import registered
 from billhook.ir.errors import DeviceError
 
-_SECONDS = 60.0  # to start
+_SECONDS = 240.0  # to start: importing TVM may take a minute on a machine that has other work
 
 
 class Processes:
@@ -22,6 +23,9 @@ class Processes:
     def __init__(self) -> None:
         self.tracker = Address("127.0.0.1", free_port())
         self._processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(self) -> None:
+        """Start the tracker and wait until it answers."""
         port = self.tracker.port
         self._start("tvm.exec.rpc_tracker", "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1), "--silent")
         self._wait("", 0)
@@ -50,7 +54,9 @@ class Processes:
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", module, *arguments]
-        process = subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        )
         self._processes.append(process)
         return process
 
@@ -66,11 +72,17 @@ class Processes:
             time.sleep(0.1)
 
 
+def _die_with_parent() -> None:
+    """So that a test run that is killed leaves no servers behind (Linux: prctl with PR_SET_PDEATHSIG, which is 1)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 @contextmanager
-def processes() -> Iterator[Processes]:
+def processes() -> Generator[Processes]:
     """A tracker without servers, gone afterwards."""
     running = Processes()
     try:
+        running.begin()
         yield running
     finally:
         running.close()
