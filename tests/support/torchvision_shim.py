@@ -5,6 +5,7 @@ import fails. Only detection models call these operators: two are declared here 
 to run and to capture their heads.
 """
 
+import importlib
 from typing import Any, cast
 
 import torch
@@ -28,9 +29,7 @@ def _declare() -> Any:
 
 def _implement(library: Any) -> None:
     """Bilinear samples averaged over each bin, as torchvision computes them in Python."""
-    import torchvision.ops
-
-    home = cast(Any, torchvision.ops).roi_align
+    home: Any = importlib.import_module("torchvision.ops.roi_align")  # the package has a function of the same name
 
     def roi_align(x: torch.Tensor, rois: torch.Tensor, scale: float, height: int, width: int, ratio: int, aligned: bool) -> torch.Tensor:
         plain = getattr(home._roi_align, "__wrapped__", home._roi_align)
