@@ -83,7 +83,7 @@ def check_architecture(device: Device, facts: Facts) -> None:
     """DeviceError where the device runs another kind of code than this machine makes."""
     here = platform.machine()
     if facts.architecture and facts.architecture != here:
-        raise DeviceError(f"device {device.name} is a {facts.architecture}; kernels are measured on devices of this machine's {here} only")
+        raise DeviceError(f"device {device.name} runs {facts.architecture} code; kernels are measured on devices of this machine's {here} only")
 
 
 def _device(path: Path, name: str, entry: Any) -> Device:

@@ -17,6 +17,8 @@ from billhook.ir.workload import Workload
 from .sample import Conditions, Sample
 from .store import Store
 
+GATE = 0.25  # a kernel's interval that is wider than this share of its latency is too noisy
+
 
 class Measure(Protocol):
     """Builds and times the kernel of a workload on the target.
@@ -49,11 +51,11 @@ class MeasuredCosts:
 
     workers: how many kernels `cost_many` measures at once. gate, attempts: a measurement whose interval is wider than this share
     of it is repeated at once, up to so many attempts in all; the narrowest is kept, and its interval goes with it into every
-    prediction.
+    prediction. Those that stay too noisy are in `noisy`.
     """
 
     def __init__(
-        self, store: Store, measure: Measure, conditions: Conditions, workers: int = 1, *, gate: float = 0.25, attempts: int = 2
+        self, store: Store, measure: Measure, conditions: Conditions, workers: int = 1, *, gate: float = GATE, attempts: int = 2
     ) -> None:
         self.store = store
         self.conditions = conditions
@@ -69,6 +71,12 @@ class MeasuredCosts:
     def reuse(self) -> Reuse:
         """How much of what was asked for since this object was made did not have to be measured."""
         return Reuse(len(self._wanted), len(self._wanted - self._taken))
+
+    @property
+    def noisy(self) -> tuple[Sample, ...]:
+        """Samples that were asked for and are too noisy: shown to the user, since predictions with them are as uncertain as they are."""
+        asked = (self._samples[w] for w in self._wanted if w in self._samples)
+        return tuple(s for s in asked if s.latency is not None and too_noisy(s.latency, self._gate))
 
     def known(self, workload: Workload) -> Sample | None:
         """The sample if it was ever taken, a failed one included; measures nothing."""
@@ -146,10 +154,15 @@ class MeasuredCosts:
     def _quietest(self, workload: Workload) -> tuple[Latency, str]:
         best = self._measure(workload)
         for _ in range(self._attempts - 1):
-            if _spread(best[0]) <= self._gate:
+            if not too_noisy(best[0], self._gate):
                 break
             best = min(best, self._measure(workload), key=lambda found: _spread(found[0]))
         return best
+
+
+def too_noisy(latency: Latency, gate: float = GATE) -> bool:
+    """Whether a measurement's interval is so wide that nothing should be decided by it alone."""
+    return _spread(latency) > gate
 
 
 def _spread(latency: Latency) -> float:

@@ -12,6 +12,7 @@ from rich.table import Table
 from billhook import options
 from billhook.costmodel.exchange import read_parquet, write_parquet
 from billhook.costmodel.machine import SOFTWARE, installed_versions, this_machine
+from billhook.costmodel.measured import too_noisy
 from billhook.costmodel.sample import Sample
 from billhook.costmodel.selection import Group, Merged, Run, Selection, Versions, stale
 from billhook.costmodel.store import Store, open_store
@@ -189,7 +190,8 @@ def _outcome(sample: Sample) -> str:
     if sample.latency is None:
         return f"failed: {' '.join(sample.failure.split())[:37]}"
     low, value, high = (s * 1e6 for s in (sample.latency.low, sample.latency.seconds, sample.latency.high))
-    return f"{value:10.2f} us [{low:.2f}, {high:.2f}] ({sample.latency.provenance})"
+    noise = " TOO NOISY" if too_noisy(sample.latency) else ""
+    return f"{value:10.2f} us [{low:.2f}, {high:.2f}] ({sample.latency.provenance}){noise}"
 
 
 def _short(sample: Sample) -> str:

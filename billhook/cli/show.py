@@ -1,40 +1,10 @@
 """Tables for the terminal."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-
-def show_axes(program: Any) -> None:
-    """One row per axis, widest first within prunable and frozen, and a line that sums up the coverage."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("axis", overflow="fold")
-    table.add_column("size", justify="right")
-    table.add_column("members", justify="right")
-    table.add_column("", overflow="fold")
-    axes = sorted(program.axes, key=lambda a: (bool(a.frozen_because), -a.size, a.name))
-    for axis in axes:
-        state = f"[yellow]frozen[/]: {axis.frozen_because[0]}" if axis.frozen_because else "[green]prunable[/]"
-        table.add_row(axis.name, str(axis.size), str(len(axis.members)), state)
-    console = Console()
-    console.print(table)
-    console.print(coverage(program))
-
-
-def coverage(program: Any) -> str:
-    """How much of the model's parameters lies on axes that can be cut, in one line.
-
-    A parameter tensor counts as prunable if at least one prunable axis has it as a member.
-    """
-    prunable = {member.tensor for axis in program.axes if not axis.frozen_because for member in axis.members}
-    sizes = {name: math.prod(parameter.shape) for name, parameter in program.graph.named_parameters()}
-    total = sum(sizes.values())
-    share = sum(size for name, size in sizes.items() if name in prunable) / total if total else 0.0
-    frozen = sum(1 for axis in program.axes if axis.frozen_because)
-    return f"{len(program.axes) - frozen} of {len(program.axes)} axes can be cut; they reach {share:.1%} of {total:,} parameters"
 
 
 def show_result(result: Any, out: Path) -> None:
@@ -47,6 +17,10 @@ def show_result(result: Any, out: Path) -> None:
     table.add_row("predicted", str(latency.predicted), "")
     table.add_row("measured", str(latency.measured), "")
     console.print(table)
+    if result.too_noisy:
+        console.print("[yellow]too noisy[/]: the final measurement varies more than the gate allows; repeat it on a quieter machine")
+    if result.noisy_kernels:
+        console.print(f"[yellow]too noisy[/]: {result.noisy_kernels} of {result.reuse.wanted} kernels; see billhook db list")
     console.print(f"wrote {out}/ and {out / 'report.html'}")
 
 

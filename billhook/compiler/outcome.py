@@ -13,7 +13,7 @@ from billhook.passes.allocate import Front
 from billhook.passes.prune import Pruned
 
 from .budget import BudgetedLatency
-from .compare import Comparison, KernelTime
+from .compare import OURS, Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
 from .stages import Stages
@@ -25,7 +25,7 @@ class Outcome:
 
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
     user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
-    processor: what measured the kernels and our builds.
+    processor: what measured the kernels and our builds. noisy_kernels: how many of them have no trustworthy latency.
     """
 
     budget: Budget
@@ -42,6 +42,7 @@ class Outcome:
     stages: Stages
     reuse: Reuse
     processor: str
+    noisy_kernels: int
 
     @property
     def model(self) -> nn.Module:
@@ -54,6 +55,11 @@ class Outcome:
     @property
     def front(self) -> Front:
         return self.fitted.front
+
+    @property
+    def too_noisy(self) -> bool:
+        """Whether the final measurement of our pruned build varies so much that it should be repeated on a quieter machine."""
+        return self.comparison.pruned[OURS].verdict != "ok"
 
     @property
     def met(self) -> bool:

@@ -155,6 +155,7 @@ class Compiler:
             stages=self.stages,
             reuse=self.engine.note_run(type(self.job.model).__qualname__),
             processor=self.engine.bench.processor,
+            noisy_kernels=len(self.engine.costs.noisy),
         )
 
     def _kernel_times(self, build: Build, contest: Contest | DeviceContest) -> tuple[KernelTime, ...]:

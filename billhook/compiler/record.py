@@ -125,6 +125,8 @@ def notes(result: Outcome) -> tuple[str, ...]:
     found += [
         f"{side} {name}: too noisy for a verdict" for side, timings in _sides(result) for name, t in timings.items() if t.verdict != "ok"
     ]
+    if result.noisy_kernels:
+        found.append(f"{result.noisy_kernels} of {result.reuse.wanted} kernels: too noisy, so the predictions with them are uncertain")
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
     return (*found, f"calibration: {result.fitted.calibration}", f"database: {result.reuse}")

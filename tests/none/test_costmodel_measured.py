@@ -128,6 +128,20 @@ def test_noisy_measurements_are_repeated_and_the_narrowest_is_kept(tmp_path: Pat
     assert len(asked) == 1
 
 
+def test_kernels_that_stay_too_noisy_are_named(tmp_path: Path) -> None:
+    def measure(workload: Workload, /) -> tuple[Latency, str]:
+        noise = 0.3 if workload == WORKLOADS[1] else 0.01
+        return Latency(1e-3, 1e-3 * (1 - noise), 1e-3 * (1 + noise)), "[]"
+
+    for _ in range(2):  # as they are measured, and as they are found again
+        with open_store(tmp_path / "s.db") as store:
+            costs = MeasuredCosts(store, measure, HERE)
+            costs.known(WORKLOADS[1])
+            assert costs.noisy == ()  # nothing was asked for yet
+            costs.cost_many(WORKLOADS)
+            assert [s.workload for s in costs.noisy] == [WORKLOADS[1]]
+
+
 def test_a_sample_is_a_latency_or_a_failure() -> None:
     with pytest.raises(ValueError, match="either"):
         Sample(WORKLOADS[0], HERE, None, "", "now")

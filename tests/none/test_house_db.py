@@ -71,6 +71,13 @@ def test_list_shows_a_line_for_each_sample_that_is_chosen(capsys: Capture, path:
     assert run(capsys, "list", "--db", path, "--limit", "2").splitlines()[2].startswith("... 3 more")
 
 
+def test_list_marks_what_is_too_noisy(capsys: Capture, path: Path) -> None:
+    with open_store(path) as store:
+        store.put(Sample(conv(64, 32), HERE, Latency(2e-5, 1e-5, 4e-5), "[]", "2026-11-01T00:00:00+00:00"))
+    (marked,) = [line for line in run(capsys, "list", "--db", path).splitlines() if "TOO NOISY" in line]
+    assert "[10.00, 40.00]" in marked
+
+
 def test_export_import_and_merge_move_all_samples(capsys: Capture, path: Path, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     assert run(capsys, "export", tmp_path / "x.parquet", "--db", path).startswith("5 samples")
