@@ -189,9 +189,7 @@ def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, text: str) -> None:
 
 
 CPUINFO = (
-    "processor\t: 0\nmodel name\t: EPYC\ncpu family\t: 25\nmodel\t\t: 17\n"
-    "stepping\t: 1\ncpu MHz\t\t: 2596.1\nflags\t\t: fma avx2 avx512f\n"
-)
+    "processor\t: 0\nmodel name\t: EPYC\ncpu family\t: 25\nmodel\t\t: 17\nstepping\t: 1\ncpu MHz\t\t: 2596.1\nflags\t\t: fma avx2 avx512f\n"
 )
 
 
