@@ -37,6 +37,7 @@ def failure(capsys: Capture, *arguments: str) -> str:
         (["trace", "m:f"], "Missing option '--example'"),
         (["trace", "m:f", "--exmaple", "1"], "No such option: --exmaple"),
         (["trace", "m", "-e", "1x3"], "MODEL m: write package.module:attribute"),
+        (["trace", "m:f", "-e", "1x3", "--graph", "net.png"], "--graph net.png: name a file that ends in .svg or .html"),
         (["trace", "m:f", "-e", "1,3"], "--example 1,3: .*did you mean 1x3"),
         (["trace", "billhook_test_absent:f", "-e", "1x3"], "no module 'billhook_test_absent'"),
         (["verify", "absent"], "BUNDLE absent: no such file or folder"),
@@ -64,6 +65,7 @@ def assert_matches(text: str, pattern: str) -> None:
         ("--data", "loader", "--data loader: write package.module:attribute"),
         ("--evaluate", "./e.py:f", "--evaluate .*did you mean e:f"),
         ("--out", "taken", "--out taken: is a file"),
+        ("--constraint", "divisable(*.out,8)", r"--constraint divisable\(.*did you mean divisible"),
     ],
 )
 def test_bad_compile_options(
