@@ -13,6 +13,7 @@ from .ir.errors import OptionError
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 RESULT_MARKS = ("plan.json", "manifest.json", "record.json")
+DRAWINGS = (".svg", ".html")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
 _SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*")
 _BUDGET = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)\s*(?P<unit>%|[a-zµ]*)")
@@ -199,6 +200,19 @@ def result_folder(path: Path, option: str = "--out") -> Path:
     nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise OptionError(f"{option} {path}: {nearest} cannot be written to; name another folder or change its permissions")
+    return path
+
+
+def drawing_file(path: Path, option: str = "--graph") -> Path:
+    """A file to draw into, whose suffix says in which form.
+
+    Raises:
+        OptionError: another suffix, or a folder is in the way.
+    """
+    if path.suffix not in DRAWINGS:
+        raise OptionError(f"{option} {path}: name a file that ends in {' or '.join(DRAWINGS)}")
+    if path.is_dir():
+        raise OptionError(f"{option} {path}: is a folder; name a file")
     return path
 
 

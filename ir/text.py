@@ -42,6 +42,19 @@ def format_axis(axis: Axis) -> str:
     return f"{axis.name}: {axis.size}, {len(axis.members)} places in {tensors} tensors, {', '.join([*flags, state])}"
 
 
+def coverage(program: Program) -> str:
+    """How much of the model's parameters lies on axes that can be cut, in one line.
+
+    A parameter tensor counts as prunable if at least one prunable axis has it as a member.
+    """
+    prunable = {member.tensor for axis in program.axes if axis.prunable for member in axis.members}
+    sizes = {name: parameter.numel() for name, parameter in program.graph.named_parameters()}
+    total = sum(sizes.values())
+    share = sum(size for name, size in sizes.items() if name in prunable) / total if total else 0.0
+    free = sum(axis.prunable for axis in program.axes)
+    return f"{free} of {len(program.axes)} axes can be cut; they reach {share:.1%} of {total:,} parameters"
+
+
 def format_dim(dim: Dim) -> str:
     """A dimension's type: axes by name and size, plain extents by number, * for products, ++ for concatenations."""
     if isinstance(dim, Leaf):

@@ -56,9 +56,16 @@ def trace(
     model: ModelArgument,
     example: ExampleOption,
     text: Annotated[bool, typer.Option("--text", help="Print the whole program with the type of every dimension.")] = False,
+    axis: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Explain one axis: what moves together, through which nodes.", show_default=False)
+    ] = None,
+    graph: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the kernels and the axes between them: .svg or .html.", show_default=False)
+    ] = None,
 ) -> None:
     """Show the axes of a model: what can be pruned, what is frozen, and which operator freezes it."""
-    jobs.run_trace(options.parse_reference(model, "MODEL"), options.parse_inputs(example), text=text)
+    drawing = options.drawing_file(graph) if graph is not None else None
+    jobs.run_trace(options.parse_reference(model, "MODEL"), options.parse_inputs(example), text=text, axis=axis, drawing=drawing)
 
 
 @app.command("compile")

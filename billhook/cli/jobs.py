@@ -49,16 +49,24 @@ def run_demo(out: Path, database: Path) -> int:
     return 0 if record.met else UNMET
 
 
-def run_trace(model: options.Reference, inputs: tuple[options.InputSpec, ...], *, text: bool) -> None:
-    """Print the axes of the user's model, or its whole typed program."""
+def run_trace(
+    model: options.Reference, inputs: tuple[options.InputSpec, ...], *, text: bool, axis: str | None = None, drawing: Path | None = None
+) -> None:
+    """Print the axes of the user's model, or its whole typed program, or one axis explained; draw it where asked to."""
     module = build_model(model)
     from billhook import api
 
-    from .show import show_axes
+    from .axes import show_axes
 
     program = api.trace(module, example_tensors(inputs))
+    if drawing is not None:
+        from billhook.drawing import draw
+
+        draw(program, drawing)
     if text:
         typer.echo(str(program))
+    elif axis is not None:
+        typer.echo(program.explain(axis))
     else:
         show_axes(program)
 

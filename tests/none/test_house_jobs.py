@@ -56,6 +56,25 @@ def test_trace_shows_axes_and_reasons(capsys: Capture) -> None:
     assert out.endswith("1 of 3 axes can be cut; they reach 97.1% of 136 parameters")
 
 
+def test_trace_says_what_freezes(capsys: Capture) -> None:
+    assert main(["trace", f"{MODULE}:build", "-e", "1x6"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "1 frozen: an input of the program (input)" in out
+    assert "1 frozen: an output of the program (aten.linear.default)" in out
+
+
+def test_trace_explains_one_axis(capsys: Capture) -> None:
+    assert main(["trace", f"{MODULE}:build", "-e", "1x6", "--axis", "0.out"]) == 0
+    assert capsys.readouterr().out.startswith("axis 0.out: 12 indices, prunable")
+
+
+@pytest.mark.parametrize("suffix", ["svg", "html"])
+def test_trace_draws(capsys: Capture, tmp_path: Path, suffix: str) -> None:
+    assert main(["trace", f"{MODULE}:build", "-e", "1x6", "--graph", str(tmp_path / f"net.{suffix}")]) == 0
+    assert "0.out" in (tmp_path / f"net.{suffix}").read_text()
+    assert "axes can be cut" in capsys.readouterr().out
+
+
 def test_trace_prints_the_typed_program(capsys: Capture) -> None:
     assert main(["trace", f"{MODULE}:tokens", "-e", "int64:1x5", "--text"]) == 0
     assert "aten.embedding.default" in capsys.readouterr().out
