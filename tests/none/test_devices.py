@@ -94,15 +94,15 @@ def test_a_server_is_granted_at_once_or_after_waiting() -> None:
 
 
 def test_without_a_server_the_error_says_how_to_start_one() -> None:
-    with tracker(lambda q: summary("other") if q[0] == 6 else None) as address:
-        with pytest.raises(DeviceError, match=r"no server is registered as 'rpi5'.*rpc_server --tracker"):
-            request(address, "rpi5", 5, patience=60)
+    expected = r"no server is registered as 'rpi5'.*rpc_server --tracker"
+    with tracker(lambda q: summary("other") if q[0] == 6 else None) as address, pytest.raises(DeviceError, match=expected):
+        request(address, "rpi5", 5, patience=60)
 
 
 def test_servers_that_stay_busy_are_told_from_servers_that_are_not_there() -> None:
-    with tracker(lambda q: summary("rpi5", "rpi5") if q[0] == 6 else None) as address:
-        with pytest.raises(DeviceError, match=r"the 2 servers 'rpi5' .* were busy for 0.1 s"):
-            request(address, "rpi5", 5, patience=0.1)
+    expected = r"the 2 servers 'rpi5' .* were busy for 0.1 s"
+    with tracker(lambda q: summary("rpi5", "rpi5") if q[0] == 6 else None) as address, pytest.raises(DeviceError, match=expected):
+        request(address, "rpi5", 5, patience=0.1)
 
 
 def test_a_server_that_comes_back_within_the_grace_is_waited_for() -> None:
