@@ -75,7 +75,16 @@ def _export(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.Gr
         unlifted: Any = exported.module(check_guards=False)
     graph = fx.GraphModule(unlifted, unlifted.graph, "Captured")
     inline_regions(graph)
+    _check_sizes(graph)
     return graph
+
+
+def _check_sizes(graph: fx.GraphModule) -> None:
+    """Every size must be a number. Raises CaptureError: sizes that depend on data are only known in one concrete run."""
+    for node in graph.graph.nodes:
+        for value in tensors_in(node.meta.get("val")):
+            if not all(isinstance(size, int) for size in value.shape):
+                raise CaptureError(f"the shape of {node.name} ({node.target}) depends on data")
 
 
 def _concrete(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.GraphModule:

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
 
 from billhook.ir.dims import BATCH, Concat, Dim, Leaf, Product, extent, leaves
 from billhook.ir.program import Edit, Program, SizeOf, state_of
@@ -108,8 +109,11 @@ def describe_values(module: fx.GraphModule, known: Mapping[str, tuple[tuple[int,
             node.meta["val"] = fake(tuple(tensor.shape), tensor.dtype)
         elif node.op == "call_function":
             args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: n.meta.get("val"))
-            with mode, torch.no_grad():
-                node.meta["val"] = node.target(*args, **kwargs)
+            try:
+                with mode, torch.no_grad():
+                    node.meta["val"] = node.target(*args, **kwargs)
+            except DynamicOutputShapeException:  # as many as at capture: what such an operator sees is never cut
+                node.meta["val"] = pytree.tree_map(lambda v: fake(tuple(v.shape), v.dtype), node.meta["val"])
 
 
 def _fake(mode: FakeTensorMode, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -116,11 +116,13 @@ def _mixes_precision(program: Program) -> bool:
 
 
 def settle(model: torch.nn.Module, args: Any, kwargs: Any) -> None:
-    """Redraw until the outputs are numbers: some attention divides by sums that a draw can make zero."""
+    """Redraw until the outputs are numbers: some attention divides by sums that a draw can make zero, and networks whose
+    layers multiply activations overflow at unit gain.
+    """
     for seed in range(1, 8):
         if all(bool(torch.isfinite(v).all()) for v in _run(model, args, kwargs) if v.is_floating_point()):
             return
-        redraw(model, seed)
+        redraw(model, seed, 0.85**seed)
     raise ValueError("no draw of the parameters gives finite outputs")
 
 

@@ -5,6 +5,7 @@ from torch import fx
 from billhook.ir.program import tensor_args
 
 from .context import Context, Result
+from .contraction import unsolved
 from .registry import rule
 
 POINTWISE = """
@@ -22,6 +23,8 @@ deg2rad xlogy bitwise_left_shift bitwise_right_shift
 @rule(*(f"aten.{name}" for name in POINTWISE))
 def pointwise(ctx: Context, node: fx.Node) -> Result:
     """A parameter that is added makes the axis; one that multiplies scales it."""
+    if isinstance(node.meta["val"], (list, tuple)):
+        return unsolved(ctx, node, "how many there are depends on data")  # `where` with a condition alone
     values = [a for a in tensor_args(node) if isinstance(ctx.terms.get(a), tuple)]
     terms = ctx.broadcast(node, values, ctx.shape(node))
     adds = str(node.target).startswith(("aten.add", "aten.sub", "aten.rsub"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from billhook.ir.program import tensor_args
@@ -70,6 +71,32 @@ def index(ctx: Context, node: fx.Node) -> Result:
     inner = ctx.broadcast(node, [indices[i] for i in used], shape[at : at + count])
     rest = [t for i, t in enumerate(x) if i not in used]
     return (*rest[:at], *inner, *rest[at:])
+
+
+@rule("aten.index_put")
+def index_put(ctx: Context, node: fx.Node) -> Result:
+    """Values are written where the indices say; along the dimensions that are not indexed, index i meets index i."""
+    a = ctx.bind(node)
+    x: tuple[Term, ...] = ctx.dims(a["self"])
+    indices: list[Any] = list(a["indices"])
+    used = [i for i, v in enumerate(indices) if v is not None]
+    if any(str(indices[i].meta["val"].dtype) == "torch.bool" for i in used):
+        return unsolved(ctx, node, "written through a boolean mask")
+    shape = torch.broadcast_shapes(*(ctx.shape(indices[i]) for i in used))
+    inner = ctx.broadcast(node, [indices[i] for i in used], shape)
+    ctx.freeze(node, "written where data says", *(x[i] for i in used), *inner)
+    rest = [t for i, t in enumerate(x) if i not in used]
+    at = used[0] if used == list(range(used[0], used[-1] + 1)) else 0
+    place = [*rest[:at], *inner, *rest[at:]]
+    for mine, theirs in zip(reversed(ctx.dims(a["values"])), reversed(place), strict=False):
+        if mine.size == theirs.size:
+            ctx.equate(node, mine, theirs)
+    return x
+
+
+@rule("aten.nonzero", "aten.nonzero_numpy", "aten.masked_select", "aten.unique_consecutive", "aten._unique2", "torchvision.nms")
+def found_by_data(ctx: Context, node: fx.Node) -> Result:
+    return unsolved(ctx, node, "how many there are depends on data")
 
 
 @rule(

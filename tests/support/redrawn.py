@@ -35,8 +35,8 @@ def cheap_construction() -> Generator[None]:
             setattr(torch.nn.init, name, function)
 
 
-def redraw(model: torch.nn.Module, seed: int = 0) -> None:
-    """Weights of unit gain, scales around one, small biases, running statistics away from zero and one."""
+def redraw(model: torch.nn.Module, seed: int = 0, gain: float = 1.0) -> None:
+    """Weights of the given gain, scales around one, small biases, running statistics away from zero and one."""
     generator = torch.Generator().manual_seed(seed)
 
     def uniform(tensor: torch.Tensor, low: float, high: float) -> None:
@@ -47,7 +47,7 @@ def redraw(model: torch.nn.Module, seed: int = 0) -> None:
             if not tensor.is_floating_point():
                 continue
             if tensor.dim() >= 2 and min(tensor.shape[:2]) > 1:
-                bound = (3.0 / (tensor.numel() / tensor.shape[0])) ** 0.5
+                bound = gain * (3.0 / (tensor.numel() / tensor.shape[0])) ** 0.5
                 uniform(tensor, -bound, bound)
             elif name.endswith("bias"):
                 uniform(tensor, -0.2, 0.2)

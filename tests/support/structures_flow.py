@@ -207,3 +207,22 @@ class Cropped(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         a, b = self.a(x).relu(), self.b(x).relu()
         return self.head(self.u(torch.cat([a, b], 1)) + self.v(torch.cat([b, a], 1) * torch.cat([a, b], 1)))
+
+
+@structure((2, 3, 8, 8), prunable="a.out:6 fine.out:5")
+class RegionsByLevel(nn.Module):
+    """Detectors with regions: data say which rows come from which feature map, so only a concrete trace captures them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fine, self.coarse = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 1)
+        self.c = nn.Linear(5, 2)
+        self.register_buffer("level", torch.tensor([0, 1, 1, 0]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x).relu()
+        rows = y.new_zeros(4, 5)
+        for level, map in enumerate((self.fine(y), self.coarse(y))):
+            found = torch.where(self.level == level)[0]
+            rows[found] = map.mean((2, 3)).repeat(2, 1)[found]
+        return self.c(rows)
