@@ -9,14 +9,20 @@ import torch
 
 from billhook.ir.errors import BundleError
 
+from .threads import use_threads
 from .toolchain import find_compiler
 from .tvm_any import relax, tvm
 
 
 class Artifact:
-    """An executable network. `kernels` names its kernels in execution order (empty if it was loaded from a library)."""
+    """An executable network. `kernels` names its kernels in execution order (empty if it was loaded from a library).
 
-    def __init__(self, executable: Any, kernels: tuple[str, ...] = ()) -> None:
+    threads: of one inference. They serve the thread that makes this object, which must be the one that runs it.
+    """
+
+    def __init__(self, executable: Any, kernels: tuple[str, ...] = (), threads: int = 1) -> None:
+        use_threads(threads)
+        self.threads = threads
         self._executable = executable
         self.kernels = kernels
         self.machine: Any = relax.VirtualMachine(executable, tvm.cpu())

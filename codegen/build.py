@@ -31,7 +31,7 @@ def build(network: Network, choices: Mapping[Workload, Candidate], target: Targe
         raise MeasureError(f"kernel '{missing.name}' has no chosen candidate: {missing.workload}; measure its workload first")
     module = _Assembler(network, choices, target).module()
     executable = tvm.compile(module, lower.tvm_target(target), relax_pipeline=_pipeline())
-    return Artifact(executable, tuple(k.name for k in network.kernels))
+    return Artifact(executable, tuple(k.name for k in network.kernels), target.threads)
 
 
 def _pipeline() -> Any:

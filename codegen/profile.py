@@ -12,17 +12,18 @@ from .artifact import Artifact
 
 
 def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: int = 20) -> tuple[tuple[str, Latency], ...]:
-    """(kernel name, processor time) in execution order for a network from `build`, over `repeats` inferences."""
+    """(kernel name, time: of the processor, or on the wall where an inference has several threads) in execution order for a network from `build`, over `repeats` inferences."""
     samples: list[list[float]] = [[] for _ in artifact.kernels]
     state = {"next": 0, "started": 0.0}
+    clock = time.thread_time if artifact.threads == 1 else time.perf_counter
 
     def hook(_function: Any, name: str, before: bool, *_: Any) -> int:
         if name.startswith("vm.") or name == "main":
             return 0
         if before:
-            state["started"] = time.thread_time()
+            state["started"] = clock()
         else:
-            samples[int(state["next"])].append(time.thread_time() - state["started"])
+            samples[int(state["next"])].append(clock() - state["started"])
             state["next"] += 1
         return 0
 

@@ -27,13 +27,14 @@ class Timing:
 
 
 class Stopwatch:
-    """Times calls of single-threaded kernels.
+    """Times calls of kernels: by processor time where they have one thread, else by the clock on the wall.
 
     A probe, a fixed chain of multiply-adds, runs beside every sample: other work on the core slows the probe too.
     """
 
     def __init__(self, target: Target) -> None:
         self._lanes = target.lanes
+        self._clock: Callable[[], float] = time.thread_time if target.threads == 1 else time.perf_counter
         self._probe = _built(_probe_kernel(target.lanes), target)
         self._probe_args = (_tensor(target.lanes), _tensor(target.lanes))
         nothing = _built(flat_kernel([1, 1, 1, 1], lambda *p: T.buffer_store(p[-1], p[0][0], [0])), target)
@@ -54,7 +55,7 @@ class Stopwatch:
         """
         for args in argument_sets[:2]:
             kernel(*args)
-        once = max(_seconds(kernel, argument_sets[:1]), 1e-7)
+        once = max(_seconds(kernel, argument_sets[:1], self._clock), 1e-7)
         rounds = max(1, round(_SAMPLE_SECONDS / (once * len(argument_sets))))
         calls = list(argument_sets) * rounds
         quiet: list[float] = []
@@ -62,7 +63,7 @@ class Stopwatch:
         started = time.perf_counter()
         while True:
             before = self._probe_time()
-            sample = max(_seconds(kernel, calls) - self._overhead, 1e-9)
+            sample = max(_seconds(kernel, calls, self._clock) - self._overhead, 1e-9)
             after = self._probe_time()
             limit = self._fastest_probe * _DISTURBED
             (quiet if before <= limit and after <= limit else noisy).append(sample)
@@ -81,12 +82,12 @@ def _summary(samples: list[float], quiet: bool) -> Timing:
     return Timing(ordered[0], ordered[len(ordered) // 4], ordered[3 * len(ordered) // 4], quiet)
 
 
-def _seconds(kernel: Callable[..., Any], calls: Sequence[Sequence[Any]]) -> float:
-    """Mean processor seconds of these calls: time in which another process has the core does not count."""
-    started = time.thread_time()
+def _seconds(kernel: Callable[..., Any], calls: Sequence[Sequence[Any]], clock: Callable[[], float] = time.thread_time) -> float:
+    """Mean seconds of these calls; of processor time unless told otherwise: time in which another process has the core does not count."""
+    started = clock()
     for args in calls:
         kernel(*args)
-    return (time.thread_time() - started) / len(calls)
+    return (clock() - started) / len(calls)
 
 
 def _probe_kernel(lanes: int) -> Any:

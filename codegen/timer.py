@@ -30,8 +30,9 @@ class Measured:
 
 
 class KernelTimer:
-    """Times kernels for a target in a child process that is pinned to one core, and restarted when a kernel hangs or crashes.
+    """Times kernels for a target in a child process, which is restarted when a kernel hangs or crashes.
 
+    Kernels of one thread are pinned to one core; those of several have all cores of this process: use one timer at a time.
     budget: seconds of timing per candidate; timeout: seconds after which a candidate is rejected; core: None takes the last core that
     this process may use; cold_bytes: parameters are rotated through copies of at least this total size.
     """

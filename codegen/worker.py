@@ -19,6 +19,7 @@ from .child import serve
 from .cpu.candidate import Candidate, candidate_from_json
 from .samples import expected_output, flat_inputs, mismatch, sample_inputs
 from .stopwatch import Stopwatch
+from .threads import use_threads
 from .tvm_any import tvm
 
 _MAX_COPIES = 64
@@ -97,10 +98,13 @@ class Worker:
 
 
 def _begin(options: dict[str, Any]) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    if options["core"] is not None:
+    target = Target(**options["target"])
+    if target.threads > 1:
+        use_threads(target.threads)
+    elif options["core"] is not None:
         os.sched_setaffinity(0, {options["core"]})
     torch.set_num_threads(1)
-    return Worker(Target(**options["target"]), options["cold_bytes"]).measure
+    return Worker(target, options["cold_bytes"]).measure
 
 
 def main() -> None:

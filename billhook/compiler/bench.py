@@ -48,12 +48,16 @@ class Bench(Protocol):
 
 
 class LocalBench:
-    """This machine: a timer on each core that this process may use. They count processor time, so they hardly disturb each other."""
+    """This machine: a timer on each core that this process may use, or one on all of them for kernels of several threads.
+
+    Those of one thread count processor time, so they hardly disturb each other.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.processor = this_machine().cpu
-        self._timers = [KernelTimer(target, core=core) for core in sorted(os.sched_getaffinity(0))]
+        cores = sorted(os.sched_getaffinity(0)) if target.threads == 1 else [None]
+        self._timers = [KernelTimer(target, core=core) for core in cores]
         self.workers = len(self._timers)
         self._idle: queue.SimpleQueue[KernelTimer] = queue.SimpleQueue()
         for timer in self._timers:

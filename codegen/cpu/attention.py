@@ -18,7 +18,7 @@ from . import mathfn
 from .candidate import Candidate, candidate
 from .moves import View, chain, split_index, views
 from .tiles import fits, vector_groups
-from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, splat, store, store_partial
+from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, sharing, splat, store, store_partial
 
 NAME = "attention"
 _HIDDEN = -1e30  # added to scores that must not count; the largest score is subtracted before exp
@@ -144,7 +144,9 @@ class _Emitter:
     """Emits the stages of one attention into the current TIR builder."""
 
     def __init__(self, problem: Attention, choice: Candidate, target: Target, buffers: tuple[Any, ...], one: Any) -> None:
-        self.problem, self.buffers, self.one, self.threads, self.lanes = problem, buffers, one, target.threads, target.lanes
+        self.problem, self.buffers, self.one, self.lanes = problem, buffers, one, target.lanes
+        work = problem.samples * problem.heads * problem.queries * problem.keys * (problem.depth + problem.width)
+        self.threads = sharing(target.threads, work)
         self.rows, self.wide = choice["rows"], choice["vectors"]
         self.padded = _whole(problem.keys, self.lanes)
         self.keys: Any = None

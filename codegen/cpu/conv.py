@@ -5,7 +5,8 @@ Data is channel-blocked, or plain NCHW (first layers). Weights are packed per ti
 multiplied by zero, and the epilogue runs on the registers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
-from .vector import accumulate, bind, flat_kernel, load, loop, register, splat, store
+from .vector import accumulate, balance, bind, each, flat_kernel, load, loop, register, sharing, splat, store
 from .window import Conv, conv_of
 
 NAME = "conv"
@@ -57,14 +58,14 @@ def input_elements(workload: Workload, index: int, conv: Conv) -> int:
     return workload.inputs[index].elements
 
 
-def lower(workload: Workload, choice: Candidate, _target: Target) -> Any:
+def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv = conv_of(workload)
     assert conv is not None
     sizes = [input_elements(workload, i, conv) for i in range(len(workload.inputs))] + [workload.output.elements]
 
     def body(one: Any, *buffers: Any) -> None:
-        _Emitter(workload, conv, choice, buffers, one).emit()
+        _Emitter(workload, conv, choice, target.threads, buffers, one).emit()
 
     return flat_kernel(sizes, body, opaque=conv.weight)
 
@@ -91,17 +92,27 @@ def pack(workload: Workload, choice: Candidate, _target: Target, index: int, arr
 class _Emitter:
     """Emits the loop nest of one convolution into the current TIR builder."""
 
-    def __init__(self, workload: Workload, conv: Conv, choice: Candidate, buffers: Sequence[Any], one: Any) -> None:
+    def __init__(self, workload: Workload, conv: Conv, choice: Candidate, threads: int, buffers: Sequence[Any], one: Any) -> None:
         self.workload, self.conv, self.choice, self.buffers, self.one = workload, conv, choice, buffers, one
         self.lanes = conv.target.block
         # A tile of one row finds its valid taps at run time, so that all rows share one copy of the code.
         whole = Segment(0, 1, conv.rows.out, (tuple(range(conv.rows.window)),))
         self.rows = (whole,) if choice["rows"] == 1 else segments(conv.rows, choice["rows"])
         self.columns = segments(conv.columns, choice["columns"])
+        self.threads = sharing(threads, conv.target.elements * conv.source.blocks * conv.source.block * conv.taps)
+        self.by_vectors = self._vectors_spread_better()
+        self.share: Any = 0  # which of the threads this is, where they share rows
+
+    def _vectors_spread_better(self) -> bool:
+        """Whether threads share tiles of output vectors; otherwise each takes a range of rows."""
+        groups = vector_groups(self.conv.target.blocks, self.choice["vectors"])
+        by_vectors = sum(n for _, n in groups) / sum(n / balance(n, self.threads) for _, n in groups)
+        by_rows = balance(self.conv.rows.out, self.threads) if len(self.rows) == 1 and self.rows[0].tile == 1 else 0.0
+        return by_vectors >= by_rows
 
     def emit(self) -> None:
-        with loop(0, self.conv.source.batch) as n:
-            if self.choice["pixels_outer"]:
+        with loop(0, self.conv.source.batch) as n, each(1 if self.by_vectors else self.threads, self.threads) as self.share:
+            if self.choice["pixels_outer"] and (self.threads == 1 or not self.by_vectors):
                 for tile in self._pixels():
                     for wide in self._vectors():
                         self._tile(n, *tile, *wide)
@@ -115,7 +126,7 @@ class _Emitter:
         first, base = 0, 0
         per_vector = self.lanes * self.conv.source.blocks * self.conv.source.block * self.conv.taps
         for wide, times in vector_groups(self.conv.target.blocks, self.choice["vectors"]):
-            with loop(0, times) as tile:
+            with each(times, self.threads if self.by_vectors else 1) as tile:
                 yield wide, first + tile * wide, base + tile * (wide * per_vector)
             first += wide * times
             base += wide * times * per_vector
@@ -123,10 +134,21 @@ class _Emitter:
     def _pixels(self) -> Iterator[tuple[Segment, Any, Segment, Any]]:
         """Inside loops over tiles of pixels: row segment, first row, column segment, first column."""
         for y in self.rows:
-            with loop(0, y.count) as i:
+            with self._share_of(y.count) as i:
                 for x in self.columns:
                     with loop(0, x.count) as j:
                         yield y, y.start + i * y.tile, x, x.start + j * x.tile
+
+    @contextmanager
+    def _share_of(self, count: int) -> Generator[Any]:
+        """A loop over all rows, or over those of this thread (from zero: TVM 0.27 garbles loops inside one with a variable start)."""
+        if self.by_vectors or self.threads == 1:
+            with loop(0, count) as i:
+                yield i
+        else:
+            part = -(-count // self.threads)
+            with loop(0, T.min(part, count - self.share * part)) as i:
+                yield self.share * part + i
 
     def _tile(self, n: Any, y: Segment, y0: Any, x: Segment, x0: Any, wide: int, vector: Any, base: Any) -> None:
         conv, start = self.conv, [None] * wide

@@ -15,7 +15,7 @@ from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Segment, segments
-from .vector import accumulate, flat_kernel, load, loop, register, store
+from .vector import accumulate, divide, each, flat_kernel, load, loop, register, sharing, store
 from .window import Conv, conv_of
 
 NAME = "depthwise"
@@ -44,7 +44,7 @@ def pack(workload: Workload, _choice: Candidate, _target: Target, index: int, ar
     return np.ascontiguousarray(full.reshape(conv.source.blocks, conv.source.block, conv.taps).transpose(0, 2, 1)).reshape(-1)
 
 
-def lower(workload: Workload, choice: Candidate, _target: Target) -> Any:
+def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv = conv_of(workload)
     assert conv is not None
@@ -55,7 +55,8 @@ def lower(workload: Workload, choice: Candidate, _target: Target) -> Any:
     ]
 
     def body(*buffers: Any) -> None:
-        with loop(0, conv.source.batch) as n, loop(0, conv.source.blocks) as c:
+        with each(conv.source.batch * conv.source.blocks, sharing(target.threads, conv.target.elements * conv.taps)) as both:
+            n, c = divide(both, conv.source.blocks)
             for y in segments(conv.rows, choice["rows"]):
                 with loop(0, y.count) as i:
                     for x in segments(conv.columns, choice["columns"]):

@@ -11,7 +11,7 @@ from billhook.ir.workload import Ref, Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
-from .vector import flat_kernel, loop, store_partial
+from .vector import divide, each, flat_kernel, loop, sharing, store_partial
 
 NAME = "elementwise"
 
@@ -37,37 +37,38 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     out = workload.output
     sizes = [padded(workload, i) if role == "parameter" else workload.inputs[i].elements for i, role in enumerate(workload.roles)]
     lanes = out.block or target.lanes
+    threads = sharing(target.threads, out.elements * len(workload.calls))
     kinds = {epilogue.access(workload, i) for i in range(len(workload.inputs))}
 
     def body(*buffers: Any) -> None:
         if kinds <= {"element", "scalar"}:
-            _row(workload, buffers, lanes, 0, out.elements)
+            _row(workload, buffers, lanes, 0, out.elements, threads)
         elif out.block:
-            _blocked(workload, buffers, lanes)
+            _blocked(workload, buffers, lanes, threads)
         else:
             width = out.shape[-1]
-            with loop(0, out.elements // width) as row:
+            with each(out.elements // width, threads) as row:
                 _row(workload, buffers, lanes, row * width, width)
 
     return flat_kernel([*sizes, out.elements], body)
 
 
-def _row(workload: Workload, buffers: Sequence[Any], lanes: int, start: Any, length: int) -> None:
+def _row(workload: Workload, buffers: Sequence[Any], lanes: int, start: Any, length: int, threads: int = 1) -> None:
     """`length` contiguous elements that begin with channel 0."""
     full, rest = divmod(length, lanes)
     if full:
-        with loop(0, full) as i:
+        with each(full, threads) as i:
             _vector(workload, buffers, epilogue.Place(lanes, start + i * lanes, i * lanes))
     if rest:
         _vector(workload, buffers, epilogue.Place(lanes, start + full * lanes, full * lanes, count=rest))
 
 
-def _blocked(workload: Workload, buffers: Sequence[Any], lanes: int) -> None:
+def _blocked(workload: Workload, buffers: Sequence[Any], lanes: int, threads: int) -> None:
     batch, channels, height, width = workload.output.shape
     blocks = -(-channels // lanes)
-    with loop(0, batch) as n, loop(0, blocks) as c, loop(0, height * width) as p:
-        element = ((n * blocks + c) * (height * width) + p) * lanes
-        _vector(workload, buffers, epilogue.Place(lanes, element, c * lanes, (n * blocks + c) * lanes))
+    with each(batch * blocks, threads) as block, loop(0, height * width) as p:
+        element = (block * (height * width) + p) * lanes
+        _vector(workload, buffers, epilogue.Place(lanes, element, divide(block, blocks)[1] * lanes, block * lanes))
 
 
 def _vector(workload: Workload, buffers: Sequence[Any], place: epilogue.Place) -> None:

@@ -16,7 +16,7 @@ from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .tiles import fits, vector_groups
-from .vector import accumulate, bind, flat_kernel, load, loop, register, splat, store_partial
+from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store_partial
 
 NAME = "linear"
 
@@ -103,11 +103,12 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
 
     def body(one: Any, *buffers: Any) -> None:
         emitter = _Emitter(workload, layer, target.lanes, buffers, one)
+        threads = sharing(target.threads, layer.rows * layer.width * layer.depth)
         first = 0
         for wide, times in vector_groups(vectors, choice["vectors"]):
             whole = times - (1 if (first + wide * times) * target.lanes > layer.width else 0)  # the last tile may be partly outside
             if whole:
-                with loop(0, whole) as tile:
+                with each(whole, threads) as tile:
                     emitter.panel(choice["rows"], wide, first + tile * wide, target.lanes)
             if whole < times:
                 emitter.panel(choice["rows"], wide, first + whole * wide, layer.width - (first + times * wide - 1) * target.lanes)

@@ -15,7 +15,7 @@ from billhook.ir.workload import Ref, Workload
 from .candidate import Candidate, candidate
 from .moves import View, chain, rows_stay, split_index, views
 from .packing import pack_vector
-from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, splat, store_partial
+from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, sharing, splat, store_partial
 
 NAME = "norm"
 _SUMS = 4  # independent partial sums hide the latency of additions
@@ -80,7 +80,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     rows = workload.output.elements // norm.width
 
     def body(*buffers: Any) -> None:
-        with each(rows, target.threads) as row:
+        with each(rows, sharing(target.threads, 4 * workload.output.elements)) as row:
             position = row * norm.width
             normed = norm.output.address(split_index(position, workload.output.shape))
             source = norm.data.address(split_index(normed, norm.data.shape))

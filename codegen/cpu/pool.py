@@ -14,7 +14,7 @@ from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Axis, segments
-from .vector import accumulate, bind, flat_kernel, load, loop, register, splat, store, store_partial
+from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store, store_partial
 from .window import Feature, feature, pair
 
 NAME = "pool"
@@ -60,7 +60,7 @@ def pack(workload: Workload, _choice: Candidate, _target: Target, index: int, ar
     return pack_parameter(workload, index, array)
 
 
-def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
+def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     pool = pool_of(workload)
     assert pool is not None
@@ -71,7 +71,7 @@ def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
     def body(*buffers: Any) -> None:
         with loop(0, source.batch) as n:
             if source.blocks > bool(partial):
-                with loop(0, source.blocks - bool(partial)) as c:
+                with each(source.blocks - bool(partial), sharing(target.threads, source.elements)) as c:
                     _channel_block(workload, pool, buffers, n, c, 0)
             if partial:
                 _channel_block(workload, pool, buffers, n, source.blocks - 1, partial)

@@ -8,7 +8,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, Workload
 
 from .candidate import Candidate, candidate
-from .vector import flat_kernel, load, load_partial, loop, store, store_partial
+from .vector import divide, each, flat_kernel, load, load_partial, loop, sharing, store, store_partial
 from .window import Feature, feature
 
 NAME = "transpose"
@@ -27,7 +27,7 @@ def pack(_workload: Workload, _choice: Candidate, _target: Target, _index: int, 
     raise AssertionError("no parameters")
 
 
-def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
+def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     blocked = _map_of(workload)
     assert blocked is not None
@@ -35,7 +35,9 @@ def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
     whole, rest = divmod(blocked.channels, blocked.block)
 
     def body(source: Any, goal: Any) -> None:
-        with loop(0, blocked.batch) as n, loop(0, blocked.height * blocked.width) as pixel:
+        area = blocked.height * blocked.width
+        with each(blocked.batch * area, sharing(target.threads, blocked.elements)) as both:
+            n, pixel = divide(both, area)
             if whole:
                 with loop(0, whole) as c:
                     _copy(blocked, source, goal, (n, pixel, c), blocked.block, inward)

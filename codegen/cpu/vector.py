@@ -44,6 +44,19 @@ def loop(start: Any, stop: Any) -> Generator[Any]:
             yield index
 
 
+_WORTH_SHARING = 1 << 17  # vector elements of arithmetic or traffic that outweigh waking the other threads
+
+
+def sharing(threads: int, work: int) -> int:
+    """Threads that should share a kernel of this work (multiply-adds, or elements moved)."""
+    return threads if work >= _WORTH_SHARING else 1
+
+
+def balance(count: int, threads: int) -> float:
+    """How evenly `count` equal pieces spread over the threads: 1 if evenly, 0.5 if half of the threads' time is wasted."""
+    return count / (threads * -(-count // threads))
+
+
 @contextmanager
 def each(count: int, threads: int) -> Generator[Any]:
     """A loop over [0, count) whose iterations are independent: shared among the threads if there are several."""
@@ -53,6 +66,13 @@ def each(count: int, threads: int) -> Generator[Any]:
     else:
         with loop(0, count) as index:
             yield index
+
+
+def divide(value: Any, by: int) -> tuple[Any, Any]:
+    """Quotient and remainder of an index by a constant."""
+    if isinstance(value, int) or by == 1:
+        return (value, 0) if by == 1 else divmod(value, by)
+    return T.floordiv(value, by), T.floormod(value, by)
 
 
 def load(buffer: Any, index: Any, lanes: int) -> Any:

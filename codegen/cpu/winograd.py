@@ -23,7 +23,7 @@ from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Axis, Segment, segments
 from .tiles import fits, vector_groups
-from .vector import accumulate, bind, each, flat_kernel, load, loop, register, splat, store
+from .vector import accumulate, balance, bind, each, flat_kernel, load, loop, register, splat, store
 from .window import Conv, conv_of
 from .winograd_matrices import TAPS, Step, steps, transform
 
@@ -86,19 +86,22 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
 def _plans(conv: Conv, m: int, target: Target) -> Iterator[Plan]:
     lanes, vectors, products = conv.target.block, conv.target.blocks, (m + TAPS - 1) ** 2
     across, down = tiles(conv.columns, m), tiles(conv.rows, m)
-    for rows in _pass_rows(down, across, 4 * products * conv.source.blocks * conv.source.block):
-        for wide in (w for w in (1, 2, 3, 4) if w <= vectors):
+    for rows in _pass_rows(down, across, 4 * products * conv.source.blocks * conv.source.block, target.threads):
+        for wide in (w for w in (1, 2, 3, 4) if w <= max(vectors // target.threads, 1)):
             limit = max(t for t in range(1, target.registers) if t == 1 or fits(t, wide, target.registers))
             count = rows * across
             tall = -(-count // -(-count // limit))
             most = max(_PRODUCT_BYTES // (4 * products * count * lanes * wide), 1)
-            share = -(-vectors // target.threads)  # every thread has groups of its own
-            yield Plan(m, rows, tall, wide, wide * max(min(most, -(-share // wide), 64 // (wide * lanes) or 1), 1))
+            share = vectors // target.threads // wide  # every thread has groups of its own
+            yield Plan(m, rows, tall, wide, wide * max(min(most, share, 64 // (wide * lanes)), 1))
 
 
-def _pass_rows(down: int, across: int, bytes_per_tile: int) -> set[int]:
-    """Rows of tiles that a pass may take: about 28 tiles, or as many as fit the cache."""
+def _pass_rows(down: int, across: int, bytes_per_tile: int, threads: int) -> set[int]:
+    """Rows of tiles that a pass may take: about 28 tiles, or as many as fit the cache; so few that threads can share the passes."""
     fitting = max(_DATA_BYTES // (bytes_per_tile * across), 1)
+    shared = down // (2 * threads)
+    if threads > 1 and down % threads == 0 and shared * across >= 14:
+        fitting = min(fitting, shared)
     wanted = {max(min(down, fitting, round(n / across)), 1) for n in (28, 56)}
     return {-(-down // -(-down // rows)) for rows in wanted}
 
@@ -116,7 +119,8 @@ def _estimate(conv: Conv, plan: Plan, target: Target) -> float:
                 slots = max(tall * wide / rate, (tall + wide) / rate, 4.0) + 0.1 * (tall + wide) / rate
                 total += passes * panels * count * products * (slots * depth + 30 + 4 * tall * wide)
         total += passes * vectors * products * depth * lanes / 8  # weights come from memory or the last cache
-    return total + 3.0 * products * down * across * depth / conv.source.block
+    total += 3.0 * products * down * across * depth / conv.source.block
+    return total / balance(-(-vectors // plan.group), target.threads)
 
 
 def multiplications(workload: Workload, choice: Candidate) -> int:
@@ -184,13 +188,19 @@ class _Emitter:
         self.data: Any = None
 
     def emit(self) -> None:
-        self.data = T.alloc_buffer((self.plan.size**2 * self.pitch,), "float32")
-        with loop(0, self.conv.source.batch) as n:
+        """Threads share the rows of tiles where there are many passes: they meet once. Else they share the stages of each pass."""
+        by_rows = self.down % self.threads == 0 and self.down // self.plan.rows >= 2 * self.threads
+        parts = self.threads if by_rows else 1
+        if by_rows:
+            self.threads = 1
+        with loop(0, self.conv.source.batch) as n, each(parts, parts) as part:
+            self.data = T.alloc_buffer((self.plan.size**2 * self.pitch,), "float32")
             first = 0
-            for rows, times in vector_groups(self.down, self.plan.rows):
+            for rows, times in vector_groups(self.down // parts, self.plan.rows):
                 with loop(0, times) as p:
-                    self._transform_input(n, first + p * rows, rows)
-                    self._groups(n, first + p * rows, rows)
+                    row = part * (self.down // parts) + first + p * rows
+                    self._transform_input(n, row, rows)
+                    self._groups(n, row, rows)
                 first += rows * times
 
     def _groups(self, n: Any, row: Any, rows: int) -> None:

@@ -1,5 +1,7 @@
 """Convolution kernels equal torch for every candidate, shape, layout and epilogue."""
 
+from dataclasses import replace
+
 import pytest
 from kernel_workloads import AVX2, ZEN4, conv, wrong
 
@@ -69,6 +71,21 @@ def test_winograd_is_for_plain_3x3_only(stride: int, dilation: int, kernel: int)
 def test_activations(op: str) -> None:
     workload = conv((1, 16, 4, 4), 16, 1, epilogue=(op,))
     assert wrong(workload, lower.candidates(workload, ZEN4)[-1]) is None
+
+
+SHARED = {
+    "winograd-rows": conv((1, 32, 64, 56), 32, 3, epilogue=("relu",)),
+    "winograd-groups": conv((1, 96, 14, 14), 96, 3),
+    "vectors": conv((1, 96, 14, 14), 128, 1, epilogue=("residual",)),
+    "rows": conv((1, 3, 57, 64), 64, 3, stride=2, plain=True),
+    "depthwise": conv((2, 40, 33, 32), 40, 3, groups=40),
+}
+
+
+@pytest.mark.parametrize("workload", SHARED.values(), ids=SHARED.keys())
+def test_kernels_of_several_threads_equal_torch(workload: Workload) -> None:
+    target = replace(ZEN4, threads=2)
+    assert [(c, w) for c in lower.candidates(workload, target) if (w := wrong(workload, c, target))] == []
 
 
 def test_narrow_vectors() -> None:

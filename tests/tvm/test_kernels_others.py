@@ -1,5 +1,7 @@
 """Pools, linear layers, elementwise chains and layout changes equal torch."""
 
+from dataclasses import replace
+
 import pytest
 from kernel_workloads import ZEN4, WorkloadBuilder, wrong
 
@@ -56,13 +58,13 @@ def _squeeze_excite(c: int) -> Workload:
     return b.finish(2, c, 5, 7, blocked=True)
 
 
-def _plain_chain() -> Workload:
+def _plain_chain(rows: int = 3) -> Workload:
     b = WorkloadBuilder()
-    x, scale = b.tensor(3, 5, 21), b.parameter(21)
+    x, scale = b.tensor(rows, 5, 21), b.parameter(21)
     y = b.call("aten.mul.Tensor", x, scale)
     y = b.call("aten.add.Tensor", y, x, alpha=2)
     b.call("aten.elu.default", y, 1.0, 1.0, 1.0)
-    return b.finish(3, 5, 21)
+    return b.finish(rows, 5, 21)
 
 
 def _batch_norm(c: int) -> Workload:
@@ -118,6 +120,12 @@ CASES = {
     "flatten": _flatten(61, 1),
     "flatten-map": _flatten(24, 3),
 }
+
+
+def test_linear_layers_and_chains_of_several_threads_equal_torch() -> None:
+    target = replace(ZEN4, threads=2)
+    large = [_linear((64,), 96, 200, "relu"), CASES["squeeze-excite"], CASES["mean"], _plain_chain(300)]
+    assert [(c, w) for k in large for c in lower.candidates(k, target) if (w := wrong(k, c, target))] == []
 
 
 @pytest.mark.parametrize("workload", CASES.values(), ids=CASES.keys())
