@@ -11,6 +11,7 @@ from billhook.ir.plan import Plan
 from billhook.ir.program import Program, state_of
 from billhook.ir.tensors import tensors_in
 
+from .batches import mode
 from .cut import cut_graph, cut_state
 from .infer import infer_axes
 from .module import TrainableGraph, cut_module
@@ -24,7 +25,8 @@ class Pruned:
     """A smaller network.
 
     model: trainable; the user's class ("module") where running it equalled the cut graph on the example inputs, else a
-    graph of ATen calls ("graph") with the original parameter names; both share their tensors with `program`.
+    graph of ATen calls ("graph") with the original parameter names; both share their tensors with `program`. Each module of
+    the class is in the mode (training or evaluation) of its dense one; the graph starts in evaluation mode.
     """
 
     model: torch.nn.Module
@@ -65,7 +67,6 @@ def _own_class(
         return None, f"its forward code does not run at the new widths: {str(failure).splitlines()[0]}"
     if error > TOLERANCE:
         return None, f"its forward code computes something else at the new widths (relative error {error:.1e})"
-    module.train(program.model.training)
     return module, ""
 
 
@@ -85,13 +86,9 @@ def _copy_if_shared(tensor: torch.Tensor, dense: torch.Tensor) -> torch.Tensor:
 
 def _difference(program: Program, module: torch.nn.Module, graph: TrainableGraph) -> float:
     args, kwargs = program.example
-    modes = {name: m.training for name, m in module.named_modules()}
-    module.eval()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), mode(module, training=False), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         mine, theirs = (tensors_in(m(*args, **kwargs)) for m in (module, graph))
-    for name, m in module.named_modules():
-        m.training = modes[name]
     return relative_error(mine, theirs) if len(mine) == len(theirs) else float("inf")
 
 

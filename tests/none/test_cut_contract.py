@@ -157,6 +157,28 @@ def test_the_module_form_is_the_users_class_and_shares_its_tensors_with_the_prog
     assert relative_error([pruned.model(x)], [pruned.program.graph(x)]) < 1e-5
 
 
+def test_every_module_keeps_the_mode_of_its_dense_one() -> None:
+    """A pretrained model in evaluation mode inside a wrapper that never left training mode, and a frozen part inside a trained one."""
+
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Small().eval()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x)
+
+    model = Wrapper()
+    model.inner.c.train()
+    modes = {name: module.training for name, module in model.named_modules()}
+    assert modes[""]
+    assert not modes["inner.drop"]
+    pruned = bh.prune(bh.trace(model, torch.randn(1, 3, 6, 6)), {"inner.a.out": [0, 3, 4]})
+    assert pruned.form == "module"
+    assert {name: module.training for name, module in pruned.model.named_modules()} == modes
+    assert {name: module.training for name, module in model.named_modules()} == modes
+
+
 def test_a_class_that_keeps_widths_of_its_own_falls_back_on_the_graph() -> None:
     torch.default_generator.manual_seed(0)
     model = models.VisionTransformer(image_size=32, patch_size=16, num_layers=2, num_heads=4, hidden_dim=16, mlp_dim=32, num_classes=4)
