@@ -83,7 +83,7 @@ def _check_sizes(graph: fx.GraphModule) -> None:
     """Every size must be a number. Raises CaptureError: sizes that depend on data are only known in one concrete run."""
     for node in graph.graph.nodes:
         for value in tensors_in(node.meta.get("val")):
-            if not all(isinstance(size, int) for size in value.shape):
+            if any(isinstance(size, torch.SymInt) for size in value.shape):
                 raise CaptureError(f"the shape of {node.name} ({node.target}) depends on data")
 
 

@@ -15,11 +15,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 
 from .case import Case
-from .runner import read, run
+from .runner import Limits, Stage, read, run
 from .summary import summarise
 
 HOME = Path(__file__).parents[1] / "results" / "coverage"
-ROWS = Path("out") / "coverage" / "rows.jsonl"  # grows while the suite runs; the record is written from it
+ROWS = Path("out") / "coverage"  # tables that grow while the suite runs; the record is written from them
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "numpy")
 
 
@@ -29,21 +29,35 @@ def main() -> int:
     parser.add_argument("sets", nargs="*", default=["structures", "torchvision", "timm", "transformers"])
     parser.add_argument("--only", default="", help="names that contain this text")
     parser.add_argument("--again", choices=["nothing", "failed", "all"], default="nothing", help="what to measure although it has a row")
+    parser.add_argument("--compile", action="store_true", help="build the cut networks with TVM, untuned, instead of analysing them")
     parser.add_argument("--seconds", type=int, default=240, help="CPU time of a model")
     parser.add_argument("--gigabytes", type=float, default=10.0, help="address space of a model")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th case, beginning with the i-th")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows = ROWS
     part, parts = map(int, options.part.split("/"))
     cases = [c for name in options.sets for c in _cases(name) if options.only in c.name][part::parts]
-    run(cases, rows, seconds=options.seconds, memory=int(options.gigabytes * 2**30), again=lambda row: _again(row, options.again))
-    _write(rows)
+    table = ROWS / ("compiled.jsonl" if options.compile else "rows.jsonl")
+    limits = Limits(options.seconds, int(options.gigabytes * 2**30))
+    run(cases, table, _stage(options.compile), limits, lambda row: _again(row, options.again))
+    _write()
     return 0
 
 
+def _stage(compiles: bool) -> Stage:
+    """What is done with every case; TVM is imported only where it is needed."""
+    if compiles:
+        from . import compiled
+
+        return Stage(compiled.CompiledRow, compiled.compile_row, compiled.line_of)
+    from . import measure
+
+    return Stage(measure.Row, measure.measure, measure.line_of)
+
+
 def _again(row: dict[str, Any], what: str) -> bool:
-    return what == "all" or (what == "failed" and (row["stage"] != "done" or row["wrong"]))
+    failed = row["stage"] != "done" or row.get("wrong") or row.get("compiled", "yes") != "yes"
+    return what == "all" or (what == "failed" and failed)
 
 
 def _cases(name: str) -> list[Case]:
@@ -54,9 +68,10 @@ def _cases(name: str) -> list[Case]:
     return cases
 
 
-def _write(rows: Path) -> None:
+def _write() -> None:
     """The record: environment, summary, rows in order of name."""
-    table = [row for _, row in sorted(read(rows).items())]
+    built = read(ROWS / "compiled.jsonl")
+    table = [{**row, **_build_of(built.get(name))} for name, row in sorted(read(ROWS / "rows.jsonl").items())]
     environment = {
         "date": time.strftime("%Y-%m-%d"),
         "python": platform.python_version(),
@@ -68,6 +83,15 @@ def _write(rows: Path) -> None:
     record = {"environment": environment, "summary": summarise(table), "rows": table}
     (HOME / "record.json").write_text(json.dumps(record, indent=1, allow_nan=True) + "\n")
     print(json.dumps(record["summary"], indent=1), file=sys.stderr)
+
+
+def _build_of(row: dict[str, Any] | None) -> dict[str, Any]:
+    """What a model's row says of its build: "yes", or the reason why not."""
+    if row is None:
+        return {"compiled": "not tried: time"}
+    compiled = f"{row['compiled']}: {row['error']}" if row["error"] and row["compiled"] != "yes" else row["compiled"]
+    kept = ("kernels", "templates", "generic", "generic_anchors", "relative_error", "compile_s")
+    return {"compiled": compiled, **{f"compiled_{key}" if key == "relative_error" else key: row[key] for key in kept}}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -52,15 +52,17 @@ class Row:
     oracle_ok: bool = False
     moved: float = 0.0
     trained: bool = False
-    compiled: str = "not attempted: this suite needs no TVM"
     wrong: bool = False
     build_s: float = 0.0
     capture_s: float = 0.0
     analysis_s: float = 0.0
     cut_s: float = 0.0
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+def line_of(row: Mapping[str, Any]) -> str:
+    """A row in one line."""
+    verdict = "ok" if row["oracle_ok"] and row["trained"] else f"{row['stage']}: {row['error'][:200]}"
+    return f"{verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e}"
 
 
 def measure(case: Case, row: Row, reached: Callable[[], None]) -> None:

@@ -7,32 +7,44 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from .case import Case
-from .measure import Row, measure
 
 
-def run(cases: Iterable[Case], rows: Path, *, seconds: int, memory: int, again: Callable[[dict[str, Any]], bool]) -> None:
-    """Measure every case that has no row yet, or whose row `again` rejects. seconds: CPU time of a case; memory: bytes."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What is done with every case: a fresh row (a dataclass with set, model and error), the function that fills it, calling
+    its last argument in between, and one line for the terminal.
+    """
+
+    row: Callable[[str, str], Any]
+    fill: Callable[[Case, Any, Callable[[], None]], None]
+    line: Callable[[dict[str, Any]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """seconds: CPU time of a case; memory: bytes of address space."""
+
+    seconds: int
+    memory: int
+
+
+def run(cases: Iterable[Case], rows: Path, stage: Stage, limits: Limits, again: Callable[[dict[str, Any]], bool]) -> None:
+    """Work on every case that has no row yet, or whose row `again` rejects."""
     rows.parent.mkdir(parents=True, exist_ok=True)
     for case in cases:
-        known = read(rows)
-        old = known.get(f"{case.set}/{case.name}")
+        old = read(rows).get(f"{case.set}/{case.name}")
         if old is not None and not again(old):
             continue
         started = time.monotonic()
-        row = _in_child(case, seconds, memory)
+        row = _in_child(case, stage, limits)
         with rows.open("a") as file:
             file.write(json.dumps(row, allow_nan=True) + "\n")
-        print(f"{_line(row)} ({time.monotonic() - started:.0f} s)", flush=True)
-
-
-def _line(row: dict[str, Any]) -> str:
-    first = (row["error"].splitlines() or [""])[0][:200]
-    verdict = "ok" if row["oracle_ok"] and row["trained"] else f"{row['stage']}: {first}"
-    return f"{row['set']}/{row['model']}: {verdict} share {row['prunable_share']:.2f} error {row['oracle_error']:.1e}"
+        print(f"{case.set}/{case.name}: {stage.line(row)} ({time.monotonic() - started:.0f} s)", flush=True)
 
 
 def read(rows: Path) -> dict[str, dict[str, Any]]:
@@ -42,14 +54,14 @@ def read(rows: Path) -> dict[str, dict[str, Any]]:
     return {f"{row['set']}/{row['model']}": row for row in found}
 
 
-def _in_child(case: Case, seconds: int, memory: int) -> dict[str, Any]:
+def _in_child(case: Case, stage: Stage, limits: Limits) -> dict[str, Any]:
     """Fork (the libraries are loaded already) and wait; a child that is killed leaves the row of a limit that it ran into."""
     context = multiprocessing.get_context("fork")
     receive, send = context.Pipe(duplex=False)
-    child = context.Process(target=_child, args=(case, send, seconds, memory))
+    child = context.Process(target=_child, args=(case, send, stage, limits))
     child.start()
     send.close()
-    row = Row(case.set, case.name).as_dict()
+    row = asdict(stage.row(case.set, case.name))
     try:
         while True:
             row = receive.recv()
@@ -60,17 +72,16 @@ def _in_child(case: Case, seconds: int, memory: int) -> dict[str, Any]:
     return row
 
 
-def _child(case: Case, send: Any, seconds: int, memory: int) -> None:
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    row = Row(case.set, case.name)
+def _child(case: Case, send: Any, stage: Stage, limits: Limits) -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds + 5))
+    resource.setrlimit(resource.RLIMIT_AS, (limits.memory, limits.memory))
+    row = stage.row(case.set, case.name)
     try:
-        measure(case, row, lambda: send.send(row.as_dict()))
+        stage.fill(case, row, lambda: send.send(asdict(row)))
     # Whatever a model or a pass raises is the finding, not a fault of this suite.
     except Exception as failure:  # noqa: BLE001
         place = traceback.extract_tb(failure.__traceback__)[-1]
         message = (str(failure).strip().splitlines() or [""])[0][:300]
         row.error = f"{type(failure).__qualname__}: {message} ({Path(place.filename).name}:{place.lineno})"
-        row.wrong = False
-    send.send(row.as_dict())
+    send.send(asdict(row))
     send.close()

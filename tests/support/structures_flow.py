@@ -222,7 +222,7 @@ class RegionsByLevel(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.a(x).relu()
         rows = y.new_zeros(4, 5)
-        for level, map in enumerate((self.fine(y), self.coarse(y))):
+        for level, found_map in enumerate((self.fine(y), self.coarse(y))):
             found = torch.where(self.level == level)[0]
-            rows[found] = map.mean((2, 3)).repeat(2, 1)[found]
+            rows[found] = found_map.mean((2, 3)).repeat(2, 1)[found]
         return self.c(rows)
