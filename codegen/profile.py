@@ -12,7 +12,10 @@ from .artifact import Artifact
 
 
 def profile(artifact: Artifact, *tensors: torch.Tensor | np.ndarray, repeats: int = 20) -> tuple[tuple[str, Latency], ...]:
-    """(kernel name, time: of the processor, or on the wall where an inference has several threads) in execution order for a network from `build`, over `repeats` inferences."""
+    """(kernel name, time) in execution order for a network from `build`, over `repeats` inferences.
+
+    Time of the processor, or on the wall where an inference has several threads.
+    """
     samples: list[list[float]] = [[] for _ in artifact.kernels]
     state = {"next": 0, "started": 0.0}
     clock = time.thread_time if artifact.threads == 1 else time.perf_counter
