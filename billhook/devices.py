@@ -75,7 +75,7 @@ def own_target(device: Device, facts: Facts, threads: int) -> Target:
     """The target that a device's own processor is. DeviceError where it cannot be told, or kernels cannot be made for it here."""
     check_architecture(device, facts)
     if not facts.mcpu:
-        raise DeviceError(f"device {device.name} does not tell its processor: its runtime has no compiler; name its target")
+        raise DeviceError(f"device {device.name} does not tell its processor: its runtime has no compiler; install the full TVM there")
     return cpu_target(facts.mcpu, flags_in(facts.cpuinfo), facts.architecture, threads)
 
 
@@ -83,7 +83,7 @@ def check_architecture(device: Device, facts: Facts) -> None:
     """DeviceError where the device runs another kind of code than this machine makes."""
     here = platform.machine()
     if facts.architecture and facts.architecture != here:
-        raise DeviceError(f"device {device.name} runs {facts.architecture} code; kernels are measured on devices of this machine's {here} only")
+        raise DeviceError(f"device {device.name} runs {facts.architecture} code; only devices of this machine's {here} can be measured on")
 
 
 def _device(path: Path, name: str, entry: Any) -> Device:

@@ -19,7 +19,7 @@ from .child import Child
 from .cpu.candidate import Candidate, candidate_to_json
 from .device import Device, Facts, identity
 from .timer import Measured, fastest
-from .tracker import registered
+from .tracker import no_server, registered
 
 _ATTEMPTS = 2  # a kernel that took two servers with it is not tried on a third
 _BUILD_SECONDS = 120.0  # for building and linking, on this machine
@@ -45,7 +45,9 @@ class DevicePool:
     def __init__(self, device: Device, *, budget: float = 0.03, cold_bytes: int = 8 << 20, grace: float = _GRACE) -> None:
         self.device, self._budget = device, budget
         patience = _BUSY * device.timeout
-        self.workers = max(registered(device.tracker, device.key), 1)  # with none, the first request says so
+        self.workers = registered(device.tracker, device.key)
+        if not self.workers:
+            raise no_server(device.tracker, device.key)
         self._options = {
             "tracker": [device.tracker.host, device.tracker.port],
             "key": device.key,

@@ -5,6 +5,7 @@ that dies is simply not met again, and the server itself ends a session that las
 reason} where the kernel is at fault, {"lost": reason} where the connection broke, {"absent": reason} where no server is to be had.
 """
 
+import gc
 import math
 import tempfile
 from collections.abc import Generator
@@ -58,11 +59,14 @@ class RemoteWorker:
         """Reply to one request; `do` says what is asked."""
         do = {"facts": self._facts, "kernel": self._kernel, "network": self._network}[request["do"]]
         try:
-            return do(request)
+            reply = do(request)
         except _LostError as error:
-            return {"lost": _last_line(error)}
+            reply = {"lost": _last_line(error)}
         except (DeviceError, ToolchainError) as error:
-            return {"absent": str(error)}
+            reply = {"absent": str(error)}
+        if reply.keys() & {"rejected", "lost"}:
+            gc.collect()  # a session that lingers in a traceback would keep its server from everybody
+        return reply
 
     @contextmanager
     def _session(self, seconds: float) -> Generator[Any]:

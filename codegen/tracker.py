@@ -57,12 +57,17 @@ def request(tracker: Address, key: str, timeout: float, patience: float, grace: 
             servers = registered(tracker, key, timeout)
             seen = now if servers else seen
             if now - seen >= grace and not servers:
-                how = f"python -m tvm.exec.rpc_server --tracker {tracker} --key {key}"
-                raise DeviceError(f"no server is registered as '{key}' at the tracker {tracker}; start one on the device: {how}")
+                raise no_server(tracker, key)
             if now - begun >= patience:
                 raise DeviceError(f"the {servers} servers '{key}' at {tracker} were busy for {patience:g} s; try later or add a server")
         host, port, match = _reply(connection, tracker)
     return Grant(host, port, match)
+
+
+def no_server(tracker: Address, key: str) -> DeviceError:
+    """The error that nobody is registered under a key."""
+    how = f"python -m tvm.exec.rpc_server --tracker {tracker} --key {key}"
+    return DeviceError(f"no server is registered as '{key}' at the tracker {tracker}; start one on the device: {how}")
 
 
 @contextmanager

@@ -120,7 +120,8 @@ def _samples(path: Path, rows: Iterator[dict[str, Any]]) -> Iterator[Sample]:
 
 def _sample(row: dict[str, Any]) -> Sample:
     """A row as a sample. ValueError and its like where it makes no sense."""
-    if row["seconds"] is not None and (row["provenance"] not in get_args(Provenance) or not 0 <= row["low"] <= row["high"] < float("inf")):
+    known = row["provenance"] in get_args(Provenance)
+    if row["seconds"] is not None and not (known and row["seconds"] > 0 and 0 <= row["low"] <= row["high"] < float("inf")):
         raise ValueError(f"latency {row['seconds']} in [{row['low']}, {row['high']}] from {row['provenance']}")
     latency = None if row["seconds"] is None else Latency(row["seconds"], row["low"], row["high"], row["provenance"])
     conditions = Conditions(_text(row, "fingerprint"), _text(row, "level"), versions_from_json(row["versions"]))

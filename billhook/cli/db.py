@@ -92,7 +92,7 @@ def import_(
 
 @app.command()
 def merge(
-    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Databases whose samples to take over; they stay as they are.")],
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Databases whose samples to take over; they keep theirs.")],
     database: DatabaseOption = None,
 ) -> None:
     """Take the samples of other databases over; of two of one kernel under equal conditions the newer stays."""

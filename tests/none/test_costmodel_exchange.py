@@ -200,6 +200,7 @@ def written(path: Path, rows: list[dict[str, object]], mark: bytes = b"1") -> Pa
         {"versions": "3"},
         {"fingerprint": None},
         {"seconds": -1.0},
+        {"seconds": 0.0, "low": 0.0},
         {"low": 5.0},
         {"high": float("inf")},
         {"seconds": float("nan")},
