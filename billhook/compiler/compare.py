@@ -10,7 +10,7 @@ from torch import nn
 
 from billhook.codegen.profile import profile
 from billhook.costmodel.statistics import Rounds, Timing, interleave
-from billhook.costmodel.work import kernel_flops
+from billhook.costmodel.work import kernel_bytes, kernel_flops
 from billhook.ir.latency import Latency
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress
@@ -27,13 +27,17 @@ PAIRED = Rounds(count=120, limit=120, statistic="minimum")  # two short contende
 
 @dataclass(frozen=True)
 class KernelTime:
-    """A kernel of the build: as the cost model has it, as it runs inside the network, and its work (multiply and add count 2)."""
+    """A kernel of the build: as the cost model has it, as it runs inside the network, and its work.
+
+    flops: nominal operations, multiply and add count 2; bytes: every input and the output once.
+    """
 
     name: str
     workload: str
     predicted: Latency
     measured: Latency
     flops: int
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ def kernel_times(build: Build, inputs: Sequence[torch.Tensor], engine: Engine) -
     for kernel, (name, measured) in zip(build.network.kernels, inside, strict=True):
         alone = engine.costs.cost(kernel.workload).latency
         assert alone is not None
-        rows.append(KernelTime(name, str(kernel.workload), alone, measured, kernel_flops(kernel.workload)))
+        rows.append(KernelTime(name, str(kernel.workload), alone, measured, kernel_flops(kernel.workload), kernel_bytes(kernel.workload)))
     return tuple(rows)
 
 

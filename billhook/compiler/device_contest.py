@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from billhook.costmodel.statistics import Timing
-from billhook.costmodel.work import kernel_flops
+from billhook.costmodel.work import kernel_bytes, kernel_flops
 from billhook.ir.latency import Latency
 from billhook.ir.program import Program
 from billhook.ir.tensors import tensors_in
@@ -50,5 +50,6 @@ def device_kernel_times(build: Build, engine: Engine) -> tuple[KernelTime, ...]:
     for kernel in build.network.kernels:
         alone = engine.costs.cost(kernel.workload).latency
         assert alone is not None
-        rows.append(KernelTime(kernel.name, str(kernel.workload), alone, alone, kernel_flops(kernel.workload)))
+        work = kernel_flops(kernel.workload), kernel_bytes(kernel.workload)
+        rows.append(KernelTime(kernel.name, str(kernel.workload), alone, alone, *work))
     return tuple(rows)

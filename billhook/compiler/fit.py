@@ -16,12 +16,15 @@ from billhook.passes.removal import data_flow, keeps_paths
 from billhook.passes.saliency import Floats, Scores
 from billhook.passes.width_problem import plan_of, width_problem
 
+from .aim import aim
 from .engine import Build, Engine
 
-ROUNDS = 4
+ROUNDS = 3  # to come close to the budget
+MORE = 2  # rounds besides, where no plan so far is within the budget
 INNER = 2  # solve, measure the chosen kernels, solve again
-MARGIN = 0.99  # aim a little below the budget: two measurements of one network differ by about a percent
-CLOSE = 0.95  # a plan below this share of the budget leaves something unused
+CLOSE = 0.97  # a plan below this share of the budget leaves something unused
+MARGIN = 0.985  # aim at the middle of what is accepted: two measurements of one network differ by about a percent
+BACK_OFF = 0.98  # aim so much lower where the plan would be one that was measured above the budget
 BISECTIONS = 8
 SETTLED = 0.01  # relative change of the predicted latency by which the inner loop ends
 
@@ -85,8 +88,17 @@ class Fitter:
         return calibrate(self.pairs)
 
     def learn(self, sizes: Sizes, measured: Latency) -> None:
-        """Take a measured network into account."""
-        self.pairs.append((self.cost.predict({**self.whole, **sizes}), measured))
+        """Take a measured network into account, with its kernels as they are measured alone (the build has had them timed)."""
+        plan = {**self.whole, **sizes}
+        self.cost.refine([plan], self.engine.progress)
+        self.pairs.append((self.cost.predict(plan), measured))
+
+    def goal(self, seconds: float) -> float:
+        """What the calibrated prediction of a plan has to be for it to take so many seconds, by the measured networks near it."""
+        if not self.pairs:
+            return seconds
+        raw = aim(seconds, [(predicted.seconds, measured.seconds) for predicted, measured in self.pairs])
+        return self.calibration.scale * raw + self.calibration.offset
 
     def expect(self, sizes: Sizes) -> Latency:
         """Calibrated prediction."""
@@ -125,17 +137,24 @@ class Fitter:
 
 
 def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
-    """Repeat until the measured latency is within the budget and close to it, at most `ROUNDS` times.
+    """Solve, cut, build, measure, and aim anew between what was measured, until the latency is in [CLOSE, 1] x budget.
 
-    Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
+    At most `ROUNDS` times, and `MORE` times where nothing is within the budget by then; the most valuable plan that is within it
+    is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
     """
     rounds: list[Round] = []
     best: tuple[Round, Solution, Pruned, Build] | None = None
-    goal = MARGIN * budget
-    for _ in range(ROUNDS):
-        solution = fitter.solve(goal)
-        if rounds and solution.sizes == rounds[-1].sizes:
+    margin = MARGIN
+    for turn in range(ROUNDS + MORE):
+        if turn >= ROUNDS and best is not None:
             break
+        goal = fitter.goal(margin * budget)
+        solution = fitter.solve(goal)
+        if any(solution.sizes == r.sizes for r in rounds):  # widths come in steps
+            if best is not None:
+                break
+            margin *= BACK_OFF
+            continue
         predicted = fitter.expect(solution.sizes)
         pruned, build = fitter.cut(solution.sizes)
         measured = measure(build)

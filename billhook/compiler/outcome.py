@@ -16,6 +16,7 @@ from .budget import BudgetedLatency
 from .compare import OURS, Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
+from .roofline import Peaks
 from .stages import Stages
 
 
@@ -25,7 +26,8 @@ class Outcome:
 
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
     user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
-    processor: what measured the kernels and our builds. noisy_kernels: how many of them have no trustworthy latency.
+    processor: what measured the kernels and our builds; peaks: the most that it can do, None for a remote device.
+    noisy_kernels: how many of the kernels have no trustworthy latency.
     """
 
     budget: Budget
@@ -42,6 +44,7 @@ class Outcome:
     stages: Stages
     reuse: Reuse
     processor: str
+    peaks: Peaks | None
     noisy_kernels: int
 
     @property

@@ -40,6 +40,7 @@ from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Values, fit, uniform_at
 from .result import Result
+from .roofline import measure_peaks
 from .stages import Stages
 
 PROBES = 2  # each round of probes is around the plan of the one before, the first around a uniform cut
@@ -155,6 +156,7 @@ class Compiler:
             stages=self.stages,
             reuse=self.engine.note_run(type(self.job.model).__qualname__),
             processor=self.engine.bench.processor,
+            peaks=None if isinstance(contest, DeviceContest) else measure_peaks(self.job.target),
             noisy_kernels=len(self.engine.costs.noisy),
         )
 

@@ -44,6 +44,8 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
         "front": front_points(result.front, solution),
         "axes": axis_rows(result.program, result.plan),
         "kernels": kernel_rows(result),
+        "peak_gflops": result.peaks.operations / 1e9 if result.peaks is not None else None,
+        "peak_gbytes": result.peaks.bandwidth / 1e9 if result.peaks is not None else None,
         "parameters": {"dense": dense, "pruned": sum(p.numel() for p in result.model.parameters())},
         "checks": checks(result),
         "stages": tuple(Stage(name=n, seconds=s) for n, s in result.stages.seconds.items()),
@@ -96,6 +98,7 @@ def kernel_rows(result: Outcome) -> tuple[KernelRow, ...]:
             predicted_s=k.predicted.seconds,
             measured_s=k.measured.seconds,
             gflops=k.flops / k.measured.seconds / 1e9 if k.measured.seconds > 0 else None,
+            gbytes=k.bytes / k.measured.seconds / 1e9 if k.measured.seconds > 0 else None,
             workload=k.workload,
         )
         for k in result.kernels

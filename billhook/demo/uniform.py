@@ -43,6 +43,5 @@ def at_latency(fitter: Fitter, measure: MeasureBuild, goal: float) -> Uniform:
         tried[share] = Uniform(share, sizes, pruned, build, measure(build))
         if abs(tried[share].measured.seconds / goal - 1) <= CLOSE:
             break
-        fitter.cost.refine([{**fitter.whole, **sizes}], fitter.engine.progress)
         fitter.learn(sizes, tried[share].measured)
     return min(tried.values(), key=lambda u: abs(u.measured.seconds / goal - 1))

@@ -30,13 +30,15 @@ def to_html(record: Record) -> str:
     }
     environment.filters.update(filters)
     runtimes, budget_at = views.runtime_rows(record)
+    kernels = views.kernel_lines(record)
     return environment.get_template("page.html.j2").render(
         record=record,
         hero=views.hero(record),
         runtimes=runtimes,
         budget_at=budget_at,
         front=charts.front_chart(record),
-        kernels=views.slowest_first(record.kernels),
+        kernels=kernels,
+        roofline=views.roofline(kernels),
         kernel_chart=charts.kernel_chart(record.kernels),
         kernel_error=views.kernel_error(record.kernels),
         contenders=views.contender_rows(record),

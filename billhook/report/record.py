@@ -46,12 +46,17 @@ class AxisRow(Part):
 
 
 class KernelRow(Part):
-    """A kernel of the built network: latency as the cost model had it, and as it was measured (seconds)."""
+    """A kernel of the built network: latency as the cost model had it, and as it was measured (seconds).
+
+    gflops: nominal operations per second in billions, so a kernel that saves operations (Winograd) may pass the peak; gbytes: inputs
+    and output once per second in billions, so one whose data stays in caches may pass the memory's.
+    """
 
     name: str
     predicted_s: NonNegativeFloat
     measured_s: NonNegativeFloat
     gflops: NonNegativeFloat | None = None
+    gbytes: NonNegativeFloat | None = None
     workload: str = ""
 
 
@@ -76,6 +81,7 @@ class Record(Part):
     dense_s, pruned_s: latency by runtime, measured interleaved; `ours` names our own build among them.
     accuracy, nll: means over the seeds by contender ("dense", "pruned", "uniform"); `*_by_seed` has the single values.
     contender_s: the measured latency at which each contender has that accuracy.
+    peak_gflops, peak_gbytes: what the machine was measured to do at most, on as many threads: multiply-adds, and copying in memory.
     hit_rate: share of the kernels needed that the measurement database already had, from earlier runs or other models.
     """
 
@@ -111,6 +117,8 @@ class Record(Part):
     front: tuple[FrontPoint, ...] = ()
     axes: tuple[AxisRow, ...] = ()
     kernels: tuple[KernelRow, ...] = ()
+    peak_gflops: PositiveFloat | None = None
+    peak_gbytes: PositiveFloat | None = None
     parameters: Mapping[str, int] = {}
 
     checks: tuple[Check, ...] = ()

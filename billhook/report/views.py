@@ -53,6 +53,17 @@ class ContenderRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KernelLine:
+    """A kernel with its shares of the machine's peaks; attained: the larger one, which is its share of the roofline; bound: whose it is."""
+
+    kernel: KernelRow
+    of_operations: float | None
+    of_memory: float | None
+    attained: float | None
+    bound: str
+
+
+@dataclass(frozen=True, slots=True)
 class FrozenRow:
     """A reason, and the axes that it freezes."""
 
@@ -144,9 +155,27 @@ def frozen_rows(axes: tuple[AxisRow, ...]) -> list[FrozenRow]:
     return sorted(rows, key=lambda row: (-len(row.names), row.why))
 
 
-def slowest_first(kernels: tuple[KernelRow, ...]) -> list[KernelRow]:
-    """Kernels in the order in which they matter."""
-    return sorted(kernels, key=lambda k: -k.measured_s)
+def kernel_lines(record: Record) -> list[KernelLine]:
+    """Kernels in the order in which they matter, each against the machine's peaks."""
+    return [_kernel_line(kernel, record) for kernel in sorted(record.kernels, key=lambda k: -k.measured_s)]
+
+
+def _kernel_line(kernel: KernelRow, record: Record) -> KernelLine:
+    operations, data = _of_peak(kernel.gflops, record.peak_gflops), _of_peak(kernel.gbytes, record.peak_gbytes)
+    known = [share for share in (operations, data) if share is not None]
+    bound = "" if operations is None or data is None else "operations" if operations >= data else "memory"
+    return KernelLine(kernel, operations, data, max(known, default=None), bound)
+
+
+def _of_peak(achieved: float | None, peak: float | None) -> float | None:
+    return achieved / peak if achieved is not None and peak is not None else None
+
+
+def roofline(lines: list[KernelLine]) -> float | None:
+    """Share of the kernels' time that a machine running at its peaks would need: their mean, weighted by time."""
+    known = [(line.kernel.measured_s, line.attained) for line in lines if line.attained is not None]
+    total = sum(seconds for seconds, _ in known)
+    return sum(seconds * share for seconds, share in known) / total if total else None
 
 
 def kernel_error(kernels: tuple[KernelRow, ...]) -> float:

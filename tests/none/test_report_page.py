@@ -117,6 +117,20 @@ def test_many_axes_and_kernels_fold_away() -> None:
     assert "12 more kernels" in text
 
 
+def test_kernels_stand_against_the_roofline() -> None:
+    kernels = [
+        {"name": "first", "predicted_s": 3e-3, "measured_s": 3e-3, "gflops": 90.0, "gbytes": 2.0},
+        {"name": "second", "predicted_s": 1e-3, "measured_s": 1e-3, "gflops": 1.0, "gbytes": 5.5},
+    ]
+    text = " ".join(parse(html_of(kernels=kernels, peak_gflops=120.0, peak_gbytes=10.0)).text.split())
+    assert "75% operations" in text  # 90 of 120, and only 2 of 10
+    assert "55% memory" in text
+    assert "70% of the nearer bound" in text  # (3 * 75% + 1 * 55%) / 4
+    unknown = parse(html_of(kernels=kernels, peak_gflops=None, peak_gbytes=None)).text
+    assert "Roofline" not in unknown
+    assert "operations" not in unknown
+
+
 def test_render_writes_one_whole_file(tmp_path: Path) -> None:
     render(synthetic_record(), tmp_path / "new" / "report.html")
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["report.html"]

@@ -31,6 +31,8 @@ def synthetic_record() -> dict[str, Any]:
         ],
         "axes": _axes(),
         "kernels": _kernels(),
+        "peak_gflops": 120.0,
+        "peak_gbytes": 10.0,
         "parameters": {"dense": 2_778_000, "pruned": 741_000},
         "checks": [
             {"name": "Reloading the saved result is bit-equal", "passed": True},
@@ -101,6 +103,7 @@ def _kernels() -> list[dict[str, Any]]:
                 "predicted_s": predicted,
                 "measured_s": measured,
                 "gflops": 90.0 + index,
+                "gbytes": 9.0 - 0.4 * index,
             }
         )
     return kernels
