@@ -23,6 +23,7 @@ from .threads import use_threads
 from .tvm_any import tvm
 
 _MAX_COPIES = 64
+_LEAST_COPIES = 4  # a network's other kernels have about as many weights: those of a large kernel come from beyond the last cache
 
 
 def flat_tensors(workload: Workload, candidate: Candidate, flat: list[np.ndarray]) -> tuple[list[Any], Any]:
@@ -89,7 +90,7 @@ class Worker:
         """Copies of the parameters that together exceed the caches near the core: in a network a kernel finds its weights cold."""
         parameters = [i for i, role in enumerate(workload.roles) if role == "parameter"]
         size = sum(arguments[i].numpy().nbytes for i in parameters)
-        copies = min(max(-(-self._cold_bytes // size), 1), _MAX_COPIES) if size else 1
+        copies = min(max(-(-self._cold_bytes // size), _LEAST_COPIES), _MAX_COPIES) if size else 1
         sets = [[*arguments, output]]
         for _ in range(copies - 1):
             fresh = {i: tvm.runtime.tensor(arguments[i].numpy()) for i in parameters}
