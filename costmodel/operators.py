@@ -83,7 +83,7 @@ FUSIBLE = frozenset(
         "add.Tensor", "add.Scalar", "sub.Tensor", "sub.Scalar", "mul.Tensor", "mul.Scalar", "div.Tensor", "div.Scalar",
         "relu.default", "relu6.default", "hardtanh.default", "clamp.default", "clamp_min.default", "hardsigmoid.default",
         "hardswish.default", "sigmoid.default", "silu.default", "tanh.default", "gelu.default", "elu.default", "leaky_relu.default",
-        "exp.default", "neg.default", "abs.default", "sqrt.default", "rsqrt.default", "square.default",
+        "erf.default", "exp.default", "neg.default", "abs.default", "sqrt.default", "rsqrt.default", "square.default",
     )
 )  # fmt: skip
 """Pointwise operators that kernels from templates can have behind their anchor (a test compares with the code generator)."""

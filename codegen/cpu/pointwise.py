@@ -82,7 +82,7 @@ def _gelu(args: Sequence[Any], kwargs: Mapping[str, Any], lanes: int) -> Any:
     if kwargs.get("approximate", args[1] if len(args) > 1 else "none") == "tanh":
         inner = splat(0.7978845608028654, lanes) * (x + splat(0.044715, lanes) * x * x * x)
         return half * x * (one + mathfn.tanh(inner, lanes))
-    return half * x * (one + mathfn.erf(x * splat(0.7071067811865476, lanes), lanes))
+    return mathfn.gelu(x, lanes)
 
 
 def _batch_norm(args: Sequence[Any], _: Mapping[str, Any], lanes: int) -> Any:
@@ -152,6 +152,7 @@ OPERATORS: Mapping[str, Rule] = {
     "aten.gelu.default": _gelu,
     "aten.elu.default": _elu,
     "aten.leaky_relu.default": _leaky_relu,
+    "aten.erf.default": _unary(mathfn.erf),
     "aten.exp.default": _unary(mathfn.exp),
     "aten.neg.default": _neg,
     "aten.abs.default": _abs,

@@ -67,7 +67,7 @@ def test_winograd_is_for_plain_3x3_only(stride: int, dilation: int, kernel: int)
     assert all(c.template != "winograd" for c in found)
 
 
-@pytest.mark.parametrize("op", ["relu", "sigmoid", "silu", "tanh", "gelu", "hardswish", "hardsigmoid", "relu6"])
+@pytest.mark.parametrize("op", ["relu", "sigmoid", "silu", "tanh", "gelu", "erf", "hardswish", "hardsigmoid", "relu6"])
 def test_activations(op: str) -> None:
     workload = conv((1, 16, 4, 4), 16, 1, epilogue=(op,))
     assert wrong(workload, lower.candidates(workload, ZEN4)[-1]) is None
