@@ -22,6 +22,7 @@ from .timer import Measured, fastest
 from .tracker import no_server, registered
 
 _ATTEMPTS = 2  # a kernel that took two servers with it is not tried on a third
+_START_SECONDS = 300.0
 _BUILD_SECONDS = 120.0  # for building and linking, on this machine
 _GRACE = 20.0  # seconds that a server may be away (a board restarts) before the run gives up
 _BUSY = 5  # times the device's timeout: how long a server may be kept from us by other users
@@ -160,17 +161,24 @@ class _Line:
         return child.end() if child is not None else 0
 
     def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """The reply; {"lost": reason} if there is none."""
+        """The reply; {"lost": reason} if there is none. DeviceError if the process does not start, which is no kernel's fault."""
+        child = self._running()
         try:
-            if self._child is None or not self._child.alive:
-                self.close()
-                self._child = Child("billhook.codegen.remote_worker", self._options)
-            return self._child.ask(request, timeout)
+            return child.ask(request, timeout)
         except TimeoutError:
             self.close()
             return {"lost": f"no answer within {timeout:g} s"}
         except EOFError:
             return {"lost": f"the process that talks to the device crashed (exit status {self.close()})"}
+
+    def _running(self) -> Child:
+        if self._child is None or not self._child.alive:
+            self.close()
+            try:
+                self._child = Child("billhook.codegen.remote_worker", self._options, _START_SECONDS)
+            except (EOFError, TimeoutError) as error:
+                raise DeviceError("the process that talks to the device does not start; run `billhook doctor`") from error
+        return self._child
 
 
 def _also(lost: list[str]) -> str:
