@@ -105,7 +105,7 @@ def erf(x: Any, lanes: int) -> Any:
 
 
 def gelu(x: Any, lanes: int) -> Any:
-    """x times the normal distribution function, as max(x, 0) - |x| erfc(|x| / sqrt 2) / 2: error 2e-7, without a division."""
+    """The normal distribution function times x, as max(x, 0) - |x| erfc(|x| / sqrt 2) / 2: error 2e-7, without a division."""
     zero = splat(0.0, lanes)
     size = bind(T.min(T.max(x, zero - x), splat(5.6, lanes)))
     return bind(T.max(x, zero) - size * _exp2(bind(_horner(_GELU, size, lanes)), lanes))
