@@ -51,7 +51,7 @@ def is_channel_cat(node: fx.Node) -> bool:
         return False
     values = tensor_args(node)
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
-    return dim in (1, -3) and len(set(values)) == len(values) and all(is_map(v) and v.op != "get_attr" for v in values)
+    return dim in (1, -3) and len(set(values)) == len(values) and all(map(is_map, values))
 
 
 def blocked_values(graph: fx.Graph) -> frozenset[fx.Node]:

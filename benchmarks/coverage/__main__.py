@@ -1,6 +1,7 @@
 """Run the suite, or the part of it that is named, and write the record."""
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -13,6 +14,8 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+
+from billhook.ir.capture import capture
 
 from .case import Case
 from .runner import Limits, Stage, read, run
@@ -45,8 +48,10 @@ def main() -> int:
 
 
 def _stage(compiles: bool) -> Stage:
-    """What is done with every case; TVM is imported only where it is needed."""
+    """What is done with every case. What torch and TVM import at their first use is imported here, before any child is made."""
+    capture(torch.nn.Linear(2, 2), (torch.zeros(2, 2),))
     if compiles:
+        importlib.import_module("tvm.relax.frontend.torch")
         from . import compiled
 
         return Stage(compiled.CompiledRow, compiled.compile_row, compiled.line_of)
@@ -61,8 +66,6 @@ def _again(row: dict[str, Any], what: str) -> bool:
 
 
 def _cases(name: str) -> list[Case]:
-    import importlib
-
     module = importlib.import_module(f".{name if name == 'structures' else name + '_zoo'}", __package__)
     cases: list[Case] = module.cases()
     return cases
