@@ -157,6 +157,8 @@ def slice_(ctx: Context, node: fx.Node) -> Result:
         return tuple(x)
     if step > 1:
         return _strided(ctx, node, x, dim, start, stop, step)
+    if stop <= start and "narrow" not in str(node.target):
+        return _empty(ctx, node, x, dim)
     before, middle, after = _cut(ctx, node, x[dim], start, stop)
     ctx.drop(node, before, after)
     x[dim] = middle
@@ -167,11 +169,24 @@ def slice_(ctx: Context, node: fx.Node) -> Result:
     return tuple(x)
 
 
+def _empty(ctx: Context, node: fx.Node, x: list[Term], dim: int) -> Result:
+    """A slice of nothing is one of nothing at every smaller size too, unless it is counted from the end."""
+    a = ctx.bind(node)
+    if any(isinstance(a[name], int) and a[name] < 0 for name in ("start", "end")):
+        ctx.freeze(node, "an empty slice that is counted from the end", x[dim])
+    ctx.drop(node, x[dim])
+    x[dim] = Atom(0)
+    return tuple(x)
+
+
 def _cut(ctx: Context, node: fx.Node, term: Term, start: int, stop: int) -> tuple[Term, Term, Term]:
     """The parts before a slice, in it, and after it."""
     before, middle, after = Atom(0), term, Atom(0)
     if stop <= start:
-        return (*ctx.split(node, term, start), after) if 0 < start < term.size else (term, before, after)
+        if 0 < start < term.size:
+            before, after = ctx.split(node, term, start)
+            return before, Atom(0), after
+        return (before, Atom(0), term) if start == 0 else (term, Atom(0), after)
     if stop < term.size:
         middle, after = ctx.split(node, middle, stop)
     if start:

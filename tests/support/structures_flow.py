@@ -99,12 +99,14 @@ class InPlace(nn.Module):
         self.a, self.b, self.c = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 3, 1), nn.Conv2d(6, 2, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu_(self.a(x))
+        x = self.a(x)
         x += 1.0
+        x = F.relu_(x)
         y = torch.zeros_like(x)
         y[:, :3] = self.b(x)
         y[:, 3:] = x[:, 3:] * 2
-        return self.c(x.mul_(2.0).add_(y))
+        z = x * 0.5
+        return self.c(z.mul_(2.0).add_(y))
 
 
 @structure((2, 4, 5), prunable="a.out:6")
@@ -226,3 +228,16 @@ class RegionsByLevel(nn.Module):
             found = torch.where(self.level == level)[0]
             rows[found] = found_map.mean((2, 3)).repeat(2, 1)[found]
         return self.c(rows)
+
+
+@structure((2, 5), prunable="a.out:6 b.out:4")
+class NothingOf(nn.Module):
+    """Slices that are empty at the sizes of the example, as tables of positions without class tokens have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(5, 6), nn.Linear(5, 4), nn.Linear(10, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, z = self.a(x), self.b(x)
+        return self.c(torch.cat([y[:, :0], y, z[:, 4:], z, z.narrow(1, 0, 0)], 1))
