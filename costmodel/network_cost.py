@@ -44,9 +44,8 @@ class Overhead:
 class CostTable:
     """Seconds [len(widths[0]), ...] of one kernel, its dispatch included; infinite where it cannot be made.
 
-    coordinates: which axes' sizes add up to the width along each table axis, for those that can have several widths; sums of
-    several axes come first. The widths of such a sum ascend by the hardware's step: a sum between two of them costs what the
-    larger one costs.
+    coordinates: what is the width along each table axis, for those that can have several widths; widths that follow from several
+    axes come first. Those are rounded up to the hardware's step: a width between two of them costs what the larger one costs.
     """
 
     name: str
@@ -161,7 +160,7 @@ class NetworkCost:
             if seconds.size == 1:
                 constant += seconds.item()
             else:
-                tables.append(_sums_first(kernel, widths, seconds * calibration.scale))
+                tables.append(_composite_first(kernel, widths, seconds * calibration.scale))
         return CostTables(tuple(tables), constant * calibration.scale + calibration.offset)
 
     def _running(self, sizes: Mapping[str, int]) -> list[tuple[Kernel, Surface, Latency]]:
@@ -174,17 +173,16 @@ class NetworkCost:
 
 
 def _coordinate_widths(kernel: Kernel, sizes: Mapping[str, Sequence[int]]) -> tuple[Widths, ...]:
-    """The widths of each coordinate for given sizes of each axis: the sizes, or for a sum the steps that cover all sums."""
+    """The widths of each coordinate for given sizes of each axis: the sizes, or what follows from them, rounded up to the steps."""
     widths: list[Widths] = []
     for coordinate, step in zip(kernel.family.coordinates, kernel.family.steps, strict=True):
-        missing = [axis for axis in coordinate if not sizes.get(axis)]
+        missing = [axis for axis in coordinate.axes if not sizes.get(axis)]
         if missing:
             raise AxisError(f"axis {missing[0]} of kernel {kernel.name} has no candidate sizes; give at least its present size")
-        if len(coordinate) == 1:
-            widths.append(tuple(sorted(set(sizes[coordinate[0]]))))
-        else:
-            low, high = (sum(extreme(sizes[axis]) for axis in coordinate) for extreme in (min, max))
-            widths.append((low, *range(low // step * step + step, high, step), high) if low < high else (low,))
+        reached = coordinate.reach(sizes)
+        if coordinate.axis is None:
+            reached = tuple(sorted({min(-(-w // step) * step, reached[-1]) for w in reached}))
+        widths.append(reached)
     return tuple(widths)
 
 
@@ -202,9 +200,9 @@ def _seconds_or_inf(surface: Surface) -> float:
     return latency.seconds if latency is not None else math.inf
 
 
-def _sums_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
+def _composite_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
     coordinates = kernel.family.coordinates
-    varying = sorted((i for i, w in enumerate(widths) if len(w) > 1), key=lambda i: len(coordinates[i]) == 1)
+    varying = sorted((i for i, w in enumerate(widths) if len(w) > 1), key=lambda i: coordinates[i].axis is not None)
     fixed = [i for i, w in enumerate(widths) if len(w) == 1]
     table = seconds.transpose([*varying, *fixed]).reshape([len(widths[i]) for i in varying])
     return CostTable(kernel.name, tuple(coordinates[i] for i in varying), tuple(widths[i] for i in varying), table)

@@ -1,18 +1,23 @@
 """Kernel families of a partitioned network: each kernel as a function of the few widths that its latency surface is over."""
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from typing import TypeAlias
 
-from billhook.ir.dims import Concat, Dim, Leaf, Product, leaves
+import networkx as nx
+
+from billhook.ir.dims import Dim, Leaf, leaves
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from .family import Coordinate, Widths
+from .extents import extent, extent_polynomial
+from .family import Coordinate, Widths, width
 from .network_cost import Kernel
 from .shaped_kernel import ShapedKernel
 from .widths import WidthModel
 
+Graph: TypeAlias = "nx.Graph[str]"
 MOST = 3  # coordinates of a surface: beyond that, all shape axes become one, their sum
 
 
@@ -33,17 +38,17 @@ class KernelFamily:
     def workload(self, widths: Widths, /) -> Workload | None:
         """The kernel for one width per coordinate; None where it vanishes."""
         sizes = dict(self.fixed)
-        for axes, width in zip(self.axes, widths, strict=True):
-            sizes.update(zip((name for name, _ in axes), _shares(width, [size for _, size in axes]), strict=True))
+        for axes, total in zip(self.axes, widths, strict=True):
+            sizes.update(zip((name for name, _ in axes), _shares(total, [size for _, size in axes]), strict=True))
         return self.kernel.at(sizes)
 
 
 def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], removable: Collection[str] = ()) -> tuple[Kernel, ...]:
     """All kernels of a network with their families, in execution order.
 
-    Coordinates are the prunable axes that a kernel's shape depends on; axes that it sees only as their sum (it reads a
-    concatenation) are one coordinate. fixed: sizes of axes that nobody chooses, such as the batch. removable: axes that
-    may get size 0; a kernel whose every reader goes with such an axis has it as a further coordinate.
+    Coordinates are the prunable axes that a kernel's shape depends on; axes that it sees only together are fewer coordinates:
+    the total width of a concatenation, heads times their width. fixed: sizes of axes that nobody chooses, such as the batch.
+    removable: axes that may get size 0; a kernel whose every reader goes with such an axis has it as a further coordinate.
     """
     free = {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
     return tuple(Kernel(k.name, _family(k, target, free, frozenset(removable), fixed)) for k in model.kernels)
@@ -52,25 +57,50 @@ def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], remo
 def _family(
     kernel: ShapedKernel, target: Target, free: Mapping[str, int], removable: frozenset[str], fixed: Mapping[str, int]
 ) -> KernelFamily:
-    sums = _sums(kernel, free)
-    names = {s: "+".join(s) for s in sums}
-    summed = {axis for s in sums for axis in s}
-    changed = kernel.replaced(lambda dim: _merged(dim, names, free))
-    shape: list[tuple[Coordinate, str, int]] = [(s, names[s], sum(free[a] for a in s)) for s in sums]
-    shape += [((axis,), axis, free[axis]) for axis in kernel.axes if axis in free and axis not in summed]
-    gates = sorted(axis for axis in kernel.gates & removable if axis in free and axis not in kernel.axes)
-    coordinates: list[Coordinate] = [c for c, _, _ in shape]
-    axes = [((name, size),) for _, name, size in shape]
-    rounded = _rounded_axes(changed)
-    steps = [target.width_step if name in rounded else 1 for _, name, _ in shape]
-    if len(shape) > MOST:
-        coordinates, axes = [tuple(a for c in coordinates for a in c)], [tuple(a for entry in axes for a in entry)]
-        steps = [min(steps)]
+    shape = _coordinates(kernel, free, fixed)
+    gates = sorted(kernel.gates & removable & free.keys())
+    if len(shape) <= MOST:
+        kernel = kernel.replaced(lambda dim: _merged(dim, shape, free, fixed))
+        rounded = _rounded_axes(kernel)
+        axes = [((str(c), c.at(free)),) for c in shape]
+        steps = [target.width_step if str(c) in rounded else 1 for c in shape]
+        shape = [_needing(c, kernel, gates, fixed) for c in shape]
+    else:
+        together = tuple(a for a in kernel.axes if a in free)
+        axes, steps, shape = [tuple((a, free[a]) for a in together)], [1], [width(*together)]
+    alone = [g for g in gates if not any(g in c.axes for c in shape)]
     # every size of a gate but 0 costs the same
-    gate_axes = [((axis, free[axis]),) for axis in gates]
     return KernelFamily(
-        changed, (*coordinates, *((g,) for g in gates)), (*axes, *gate_axes), (*steps, *(free[g] for g in gates)), dict(fixed)
+        kernel,
+        (*shape, *map(width, alone)),
+        (*axes, *(((g, free[g]),) for g in alone)),
+        (*steps, *(free[g] for g in alone)),
+        dict(fixed),
     )
+
+
+def _needing(coordinate: Coordinate, kernel: ShapedKernel, gates: list[str], fixed: Mapping[str, int]) -> Coordinate:
+    """The coordinate that is 0 where one of its axes is without which the kernel vanishes, if it vanishes with the coordinate."""
+    if coordinate.axis is not None or kernel.at({**fixed, str(coordinate): 0}) is not None:
+        return coordinate
+    return replace(coordinate, needs=tuple(g for g in gates if g in coordinate.axes and (g,) not in coordinate.factors))
+
+
+def _coordinates(kernel: ShapedKernel, free: Mapping[str, int], fixed: Mapping[str, int]) -> list[Coordinate]:
+    """The fewest widths that the kernel's shape follows from: of axes that meet in a dimension either they, or what they make there."""
+    around = [d for c in kernel.calls if c.instead for d in c.around]
+    polynomials = [p for d in (*kernel.dims(), *around) if any(p := extent_polynomial(d, free, fixed))]
+    meeting: Graph = nx.Graph()
+    for axes in ({a for m in p for a in m} for p in polynomials):
+        ordered = sorted(axes)
+        meeting.add_nodes_from(ordered)
+        meeting.add_edges_from(pairwise(ordered))
+    found: list[Coordinate] = []
+    for group in sorted(map(sorted, nx.connected_components(meeting))):
+        made = {e.coordinate if (e := extent(p)) else None for p in polynomials if any(a in group for m in p for a in m)}
+        composite = sorted((c for c in made if c is not None), key=str)
+        found += composite if len(composite) == len(made) < len(group) else [width(a) for a in group]
+    return sorted(found, key=lambda c: (c.axis is not None, str(c)))
 
 
 def _shares(width: int, sizes: list[int]) -> list[int]:
@@ -80,47 +110,12 @@ def _shares(width: int, sizes: list[int]) -> list[int]:
     return [after - before for before, after in pairwise(cuts)]
 
 
-def _sums(kernel: ShapedKernel, free: Collection[str]) -> list[Coordinate]:
-    """Groups of at least two free axes (repeats counted) that the kernel's dimensions contain only as that sum."""
-    seen: dict[str, set[Coordinate]] = {}
-    for dim in kernel.dims():
-        for group in _terms(dim, free):
-            for axis in group:
-                seen.setdefault(axis, set()).add(group)
-    groups = {next(iter(found)) for found in seen.values() if len(found) == 1}
-    return sorted(g for g in groups if len(g) > 1 and all(seen[axis] == {g} for axis in g))
-
-
-def _terms(dim: Dim, free: Collection[str]) -> list[Coordinate]:
-    """The maximal sums of free axes inside a dimension."""
-    if isinstance(dim, Leaf):
-        return [(dim.name,)] if dim.name is not None and dim.name in free else []
-    if isinstance(dim, Product):
-        return [t for f in dim.factors for t in _terms(f, free)]
-    plain = _plain_sum(dim, free)
-    return [plain] if plain is not None else [t for s in dim.segments for t in _terms(s, free)]
-
-
-def _plain_sum(dim: Concat, free: Collection[str]) -> Coordinate | None:
-    """The free axes of a concatenation of axes and fixed extents, sorted; None if a segment is anything else, or none is free."""
-    if not all(isinstance(s, Leaf) for s in dim.segments):
-        return None
-    named = sorted(s.name for s in dim.segments if isinstance(s, Leaf) and s.name is not None and s.name in free)
-    return tuple(named) or None
-
-
-def _merged(dim: Dim, names: Mapping[Coordinate, str], free: Collection[str]) -> Dim:
-    """A dimension with every sum that is a coordinate replaced by one axis."""
-    if isinstance(dim, Leaf):
+def _merged(dim: Dim, shape: Collection[Coordinate], free: Mapping[str, int], fixed: Mapping[str, int]) -> Dim:
+    """A dimension over one axis that stands for its coordinate; unchanged if there is none."""
+    found = extent(extent_polynomial(dim, free, fixed))
+    if found is None or found.coordinate.axis is not None or found.coordinate not in shape:
         return dim
-    if isinstance(dim, Product):
-        return Product(tuple(_merged(f, names, free) for f in dim.factors), dim.size)
-    group = _plain_sum(dim, free)
-    if group is None or group not in names:
-        return Concat(tuple(_merged(s, names, free) for s in dim.segments), dim.size)
-    fixed = tuple(s for s in dim.segments if isinstance(s, Leaf) and s.name not in free)
-    total = Leaf(names[group], dim.size - sum(s.size for s in fixed))
-    return Concat((total, *fixed), dim.size) if fixed else total
+    return found.dim(str(found.coordinate), free)
 
 
 def _rounded_axes(kernel: ShapedKernel) -> set[str]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from billhook.ir.errors import OptionError
 
-from .allocation_problem import AnyFactor, Bools, Factor, Floats, Ints, Problem
+from .allocation_problem import AnyFactor, Bools, Factor, Floats, Ints, Problem, SumFactor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,15 +110,21 @@ class _Builder:
 
     def factor(self, factor: AnyFactor, channel: int | None, limit: float = np.inf) -> None:
         """Add a factor to a channel (None: it only forbids what exceeds the limit)."""
-        if isinstance(factor, Factor):
-            axes = [(self.decision[n], self.kept[n]) for n in factor.variables]
-        else:
-            inputs = [self.decision[n] for n in factor.inputs]
-            variable, totals = self.total([(d, np.array(self.sizes[d], dtype=np.intp)) for d in inputs])
-            axes = [(variable, np.searchsorted(factor.widths, totals))]
-            if factor.output is not None:
-                axes.append((self.decision[factor.output], self.kept[factor.output]))
-        self.add(axes, factor.table, channel, np.isfinite(factor.table) & (factor.table <= limit))
+        axes = [(self.decision[n], self.kept[n]) for n in (factor.variables if isinstance(factor, Factor) else factor.others)]
+        table = factor.table
+        if isinstance(factor, SumFactor):
+            variable, totals = self.total(self._terms(factor))
+            table = np.concatenate([np.zeros((1, *table.shape[1:])), table])
+            axes.insert(0, (variable, np.where(totals < 0, 0, 1 + np.searchsorted(factor.widths, totals))))
+        self.add(axes, table, channel, np.isfinite(table) & (table <= limit))
+
+    def _terms(self, factor: SumFactor) -> list[tuple[int, Ints]]:
+        """What each state of every input adds to the sum: its size, or so much less than nothing that a sum without a need is negative."""
+        decisions = [self.decision[n] for n in factor.inputs]
+        sizes = [np.array(self.sizes[d], dtype=np.intp) for d in decisions]
+        nothing = -1 - sum(int(s[-1]) for s in sizes)
+        added = [np.where(s == 0, nothing, s) if n in factor.needs else s for n, s in zip(factor.inputs, sizes, strict=True)]
+        return list(zip(decisions, added, strict=True))
 
     def total(self, terms: Sequence[tuple[int, Ints]]) -> tuple[int, Ints]:
         """A variable that stands for the sum of terms (decision, contribution of each of its states), and the sum in each state."""

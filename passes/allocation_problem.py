@@ -3,8 +3,8 @@
     maximise    sum of the values          (retained saliency, any unit)
     subject to  sum of the seconds <= budget, every resource within its limit, the side constraints
 
-A kernel's cost depends on the axes that it touches, so it is a factor over one to three variables, or over a sum of variables
-where its input is a concatenation (METHODS.md 1, problem P). Everything here is plain data and free of torch.
+A kernel's cost depends on the axes that it touches, so it is a factor over one to four variables, or over a sum of variables
+where it reads or makes a concatenation (METHODS.md 1, problem P). Everything here is plain data and free of torch.
 """
 
 from collections.abc import Iterable, Mapping
@@ -44,7 +44,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factor:
-    """A table over the candidates of one to three variables: axis i runs over the sizes of `variables[i]`.
+    """A table over the candidates of one to four variables: axis i runs over the sizes of `variables[i]`.
 
     An entry that is infinite (+inf as a cost, -inf as a value) forbids that combination.
     """
@@ -55,32 +55,35 @@ class Factor:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _frozen(self.table))
-        if not 1 <= len(self.variables) <= 3 or self.table.ndim != len(self.variables):
+        if not 1 <= len(self.variables) <= 4 or self.table.ndim != len(self.variables):
             got = f"{self.variables} and {self.table.shape}"
-            raise DataError(f"factor {self.name}: needs 1 to 3 variables and one table axis for each, got {got}")
+            raise DataError(f"factor {self.name}: needs 1 to 4 variables and one table axis for each, got {got}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SumFactor:
-    """A table over (sum of the sizes of `inputs`, size of `output`): a kernel that reads a concatenation.
+    """A table over (sum of the sizes of `inputs`, sizes of up to two `others`): a kernel that reads or makes a concatenation.
 
     Row i is for a sum of `widths[i]`; a sum between two widths takes the row of the larger one, as a padded kernel does.
-    An input that is listed twice counts twice. Without `output` the table has one axis only.
+    An input that is listed twice counts twice. Where one of `needs`, which are inputs, has size 0, the factor is 0: the kernel vanishes.
     """
 
     name: str
     inputs: tuple[str, ...]
-    output: str | None
+    others: tuple[str, ...]
     widths: tuple[int, ...]
     table: Floats
+    needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", _frozen(self.table))
         if not self.inputs or any(a >= b for a, b in zip(self.widths, self.widths[1:], strict=False)):
             raise DataError(f"factor {self.name}: needs inputs and ascending widths, got {self.inputs} and {self.widths}")
-        if self.table.ndim != 1 + (self.output is not None) or self.table.shape[0] != len(self.widths):
-            wanted = f"{len(self.widths)} widths and output {self.output}"
+        if len(self.others) > 2 or self.table.ndim != 1 + len(self.others) or self.table.shape[0] != len(self.widths):
+            wanted = f"{len(self.widths)} widths and others {self.others}"
             raise DataError(f"factor {self.name}: the table {self.table.shape} does not fit {wanted}")
+        if not set(self.needs) <= set(self.inputs):
+            raise DataError(f"factor {self.name}: needs {self.needs}, which must be among its inputs {self.inputs}")
 
 
 AnyFactor: TypeAlias = Factor | SumFactor
@@ -146,7 +149,7 @@ def factor_scope(factor: AnyFactor) -> tuple[str, ...]:
     """Names of the variables that the factor touches, repetitions included."""
     if isinstance(factor, Factor):
         return factor.variables
-    return factor.inputs + ((factor.output,) if factor.output is not None else ())
+    return factor.inputs + factor.others
 
 
 def restrict(problem: Problem, keep: Mapping[str, Ints]) -> Problem:
@@ -158,7 +161,7 @@ def restrict(problem: Problem, keep: Mapping[str, Ints]) -> Problem:
     def cut(factor: AnyFactor) -> AnyFactor:
         if isinstance(factor, Factor):
             return replace(factor, table=factor.table[np.ix_(*map(rows, factor.variables))])
-        return factor if factor.output is None else replace(factor, table=factor.table[:, rows(factor.output)])
+        return replace(factor, table=factor.table[np.ix_(np.arange(len(factor.widths)), *map(rows, factor.others))])
 
     def shrink(name: str, variable: Variable) -> Variable:
         return Variable(tuple(variable.sizes[int(i)] for i in rows(name)), variable.values[rows(name)])

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from billhook.costmodel.family import Coordinate, width
 from billhook.costmodel.network_cost import CostTable, CostTables
 from billhook.ir.errors import OptionError
 from billhook.ir.plan import Plan, make_plan
@@ -13,6 +14,8 @@ from billhook.ir.program import Program
 from .allocate import Factor, Problem, SumFactor, Variable
 from .allocation_problem import AnyFactor
 from .saliency import Floats, Scores, best_indices
+
+_TOTAL = "the sum"  # no axis has a space in its name
 
 
 def width_problem(
@@ -47,31 +50,44 @@ def plan_of(program: Program, scores: Scores, sizes: Mapping[str, int]) -> Plan:
 
 
 def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables: Mapping[str, Variable]) -> AnyFactor:
-    """A table as a factor over the axes that have a choice; those that have none are indexed away."""
-    sums = [c for c in table.coordinates if len(c) > 1]
-    seconds = table.seconds
+    """A table over widths as a factor over the axes that these follow from and that have a choice."""
+    sizes = {a: variables[a].sizes if a in variables else tuple(candidates[a][:1]) for c in table.coordinates for a in c.axes}
+    sums = [f for c in table.coordinates for f in c.factors if len({a for a in f if a in variables}) > 1]
     if not sums:
-        fixed = tuple(slice(None) if c[0] in variables else 0 for c in table.coordinates)
-        names = tuple(c[0] for c in table.coordinates if c[0] in variables)
-        if len(set(names)) < len(names):
-            return _diagonal(table.name, names, seconds[fixed])
-        return Factor(table.name, names, seconds[fixed])
-    if len(sums) > 1 or len(table.coordinates) > 2:
+        names = _chosen(table.coordinates, variables)
+        return Factor(table.name, names, _over(table, table.coordinates, names, sizes))
+    (summed, *more), inputs = sums, tuple(a for a in sums[0] if a in variables)
+    rest = tuple(_with_total(c, summed) for c in table.coordinates)
+    others = _chosen(rest, variables)
+    if more or len(others) > 2:
         raise OptionError(
-            f"kernel {table.name} reads {len(sums)} concatenations and {len(table.coordinates)} widths; at most 1 and 2 are supported"
+            f"kernel {table.name} has the widths {', '.join(map(str, table.coordinates))}: at most one sum and two axes beside it"
         )
-    inputs = tuple(axis for axis in sums[0] if axis in variables)
-    offset = sum(candidates[axis][0] for axis in sums[0] if axis not in variables)
-    widths = tuple(w - offset for w in table.widths[0])
-    output = table.coordinates[1][0] if len(table.coordinates) == 2 else None
-    if output is not None and output not in variables:
-        return SumFactor(table.name, inputs, None, widths, seconds[:, 0])
-    return SumFactor(table.name, inputs, output, widths, seconds)
+    reached = width(*inputs).reach(sizes)
+    offset = sum(sizes[a][0] for a in summed if a not in variables)
+    seconds = _over(table, rest, (_TOTAL, *others), {**sizes, _TOTAL: tuple(s + offset for s in reached)})
+    needs = {a for c in table.coordinates if summed in c.factors for a in c.needs if a in inputs}
+    return SumFactor(table.name, inputs, others, reached, seconds, tuple(sorted(needs)))
 
 
-def _diagonal(name: str, names: tuple[str, ...], seconds: NDArray[np.float64]) -> Factor:
-    """A kernel that meets one axis twice (its input and its output) costs the diagonal of its table."""
-    first = names[0]
-    if set(names) != {first}:
-        raise OptionError(f"kernel {name} meets an axis twice beside others: {names}")
-    return Factor(name, (first,), np.einsum("a" * len(names) + "->a", seconds))
+def _chosen(coordinates: Sequence[Coordinate], variables: Mapping[str, Variable]) -> tuple[str, ...]:
+    """The axes with a choice that coordinates follow from, each once."""
+    return tuple(dict.fromkeys(a for c in coordinates for a in c.axes if a in variables))
+
+
+def _with_total(coordinate: Coordinate, summed: tuple[str, ...]) -> Coordinate:
+    """The coordinate with an axis in place of its sum; what needs the parts of the sum is left out."""
+    if summed not in coordinate.factors:
+        return coordinate
+    factors = tuple((_TOTAL,) if f == summed else f for f in coordinate.factors)
+    return Coordinate(factors, tuple(a for a in coordinate.needs if a not in summed))
+
+
+def _over(
+    table: CostTable, coordinates: Sequence[Coordinate], names: tuple[str, ...], sizes: Mapping[str, Sequence[int]]
+) -> NDArray[np.float64]:
+    """The seconds of a table for every combination of sizes of the named axes; the others have one size."""
+    grid = np.indices([len(sizes[n]) for n in names], sparse=True)
+    at = {a: np.asarray(s, dtype=np.intp)[grid[names.index(a)] if a in names else 0] for a, s in sizes.items()}
+    rows = [np.searchsorted(widths, c.over(at)) for widths, c in zip(table.widths, coordinates, strict=True)]
+    return table.seconds[tuple(rows)]

@@ -28,11 +28,11 @@ def test_tables_are_checked() -> None:
     with pytest.raises(DataError, match="conv: its table holds NaN or -inf"):
         Problem(AB, (Factor("conv", ("a",), np.array([-np.inf, 1.0])),))
     with pytest.raises(DataError, match="sum up to 24, but its table ends at width 16"):
-        Problem(AB, (SumFactor("cat", ("a", "b"), None, (8, 16), np.ones(2)),))
-    with pytest.raises(DataError, match="1 to 3 variables"):
+        Problem(AB, (SumFactor("cat", ("a", "b"), (), (8, 16), np.ones(2)),))
+    with pytest.raises(DataError, match="1 to 4 variables"):
         Factor("conv", ("a", "b"), np.zeros(2))
     with pytest.raises(DataError, match="does not fit 2 widths"):
-        SumFactor("cat", ("a",), "b", (0, 8), np.zeros(2))
+        SumFactor("cat", ("a",), ("b",), (0, 8), np.zeros(2))
 
 
 def test_a_problem_without_a_choice_is_refused() -> None:
@@ -76,14 +76,14 @@ def test_budgets_that_nothing_meets() -> None:
 
 
 def test_a_sum_between_two_widths_costs_what_the_larger_one_costs() -> None:
-    cat = SumFactor("cat", ("a", "b"), None, (10, 20, 30), np.array([1.0, 2.0, 4.0]))
+    cat = SumFactor("cat", ("a", "b"), (), (10, 20, 30), np.array([1.0, 2.0, 4.0]))
     problem = Problem(AB, (cat,))
     seconds = {(a, b): evaluate(problem, {"a": a, "b": b}).seconds for a in (0, 8) for b in (8, 16)}
     assert seconds == {(0, 8): 1.0, (0, 16): 2.0, (8, 8): 2.0, (8, 16): 4.0}
 
 
 def test_an_input_listed_twice_counts_twice() -> None:
-    problem = Problem(AB, (SumFactor("cat", ("b", "b"), "a", (16, 32), np.array([[1.0, 2.0], [3.0, 4.0]])),))
+    problem = Problem(AB, (SumFactor("cat", ("b", "b"), ("a",), (16, 32), np.array([[1.0, 2.0], [3.0, 4.0]])),))
     assert evaluate(problem, {"a": 8, "b": 16}).seconds == 4.0
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from synthetic_kernels import ConvFamily, CountingMeasure, FixedFamily, SquareFamily, conv, conv_flops, true_seconds
 
 from billhook.costmodel.emulator import describe, emulate
+from billhook.costmodel.family import width
 from billhook.costmodel.kriging import Field, Points, design, interpolate
 from billhook.costmodel.law import fit_law
 from billhook.costmodel.measured import MeasuredCosts
@@ -195,7 +196,7 @@ def test_kernels_that_vanish_cost_nothing_and_are_never_measured(costs: MakeCost
 
 def test_a_concatenation_goes_on_without_an_input_that_vanished(costs: MakeCosts) -> None:
     class Joining:
-        coordinates = (("a",), ("b",))
+        coordinates = (width("a"), width("b"))
         steps = (8, 8)
 
         def workload(self, widths: tuple[int, ...], /) -> Workload | None:

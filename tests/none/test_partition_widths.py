@@ -8,6 +8,7 @@ import torch
 from small_networks import NETWORKS, images, program
 from torch import nn
 
+from billhook.costmodel.family import widths_at
 from billhook.costmodel.partition import partition
 from billhook.costmodel.width_family import MOST, KernelFamily, kernels_of
 from billhook.costmodel.widths import BATCH, WidthModel
@@ -119,21 +120,21 @@ def test_families_give_the_same_kernels_over_few_coordinates(name: str) -> None:
     for kernel, shaped in zip(kernels_of(model, TARGET, {BATCH: 1}, removable), model.kernels, strict=True):
         family = kernel.family
         assert isinstance(family, KernelFamily)
-        dense = tuple(sum(traced.axis(a).size for a in c) for c in family.coordinates)
+        dense = widths_at(family.coordinates, {a.name: a.size for a in traced.axes})
         assert family.workload(dense) == shaped.at({BATCH: 1})
         gates = len(set(shaped.gates) - set(shaped.axes))
         assert len(family.coordinates) <= MOST + gates
         assert len(family.steps) == len(family.coordinates)
         if all(len(axes) == 1 for axes in family.axes):  # otherwise an approximation
-            assert family.workload(tuple(sum(sizes[a] for a in c) for c in family.coordinates)) == shaped.at({**sizes, BATCH: 1})
+            assert family.workload(widths_at(family.coordinates, sizes)) == shaped.at({**sizes, BATCH: 1})
 
 
 def test_a_kernel_that_reads_a_concatenation_has_its_total_width_as_coordinate() -> None:
     families = {k.name: k.family for k in kernels_of(width_model(program("densenet")), TARGET, {BATCH: 1})}
-    sums = [c for f in families.values() for c in f.coordinates if len(c) > 1]
+    sums = [c for f in families.values() for c in f.coordinates if c.axis is None]
     assert sums
-    transition = next(f for name, f in families.items() if name.startswith("conv") and any(len(c) > 1 for c in f.coordinates))
-    total = sum(program("densenet").axis(a).size for a in transition.coordinates[0])
+    transition = next(f for name, f in families.items() if name.startswith("conv") and any(c.axis is None for c in f.coordinates))
+    total = transition.coordinates[0].at({a.name: a.size for a in program("densenet").axes})
     one = transition.workload((total - 1, *(8 for _ in transition.coordinates[1:])))
     assert one is not None
     assert one.inputs[0].shape[1] == one.inputs[1].shape[1] == total - 1
@@ -141,9 +142,10 @@ def test_a_kernel_that_reads_a_concatenation_has_its_total_width_as_coordinate()
 
 def test_channels_come_in_steps_and_heads_do_not() -> None:
     steps = {
-        c[0]: s
+        c.axis: s
         for k in kernels_of(width_model(program("vit")), TARGET, {BATCH: 1})
         for c, s in zip(k.family.coordinates, k.family.steps, strict=True)
+        if c.axis is not None
     }
     heads = [axis for axis in steps if "in_proj" in axis]
     assert heads

@@ -46,7 +46,8 @@ def brute_force(problem: Problem) -> Enumeration:
             return factor.table[tuple(index[:, place[n]] for n in factor.variables)]
         total = sum((sizes[:, place[n]] for n in factor.inputs), start=np.zeros(len(sizes), dtype=int))
         row = np.array([next(i for i, w in enumerate(factor.widths) if w >= t) for t in total])
-        return factor.table[row] if factor.output is None else factor.table[row, index[:, place[factor.output]]]
+        seconds = factor.table[(row, *(index[:, place[n]] for n in factor.others))]
+        return np.where([all(plan[place[n]] for n in factor.needs) for plan in sizes], seconds, 0.0)
 
     def added(factors: tuple[AnyFactor, ...]) -> Array:
         return sum((column(f) for f in factors), start=np.zeros(len(index)))
@@ -129,17 +130,18 @@ def _factor(rng: np.random.Generator, name: str, scope: tuple[str, ...], variabl
     return Factor(name, scope, table)
 
 
-def _concatenations(names: list[str]) -> st.SearchStrategy[tuple[tuple[str, ...], str | None]]:
-    return st.tuples(st.lists(st.sampled_from(names), min_size=1, max_size=4).map(tuple), st.none() | st.sampled_from(names))
+def _concatenations(names: list[str]) -> st.SearchStrategy[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """(what is added up, what the table is over beside the sum)"""
+    return st.tuples(*(st.lists(st.sampled_from(names), min_size=n, max_size=m).map(tuple) for n, m in ((1, 4), (0, 2))))
 
 
 def _sum_factor(
-    rng: np.random.Generator, name: str, scope: tuple[tuple[str, ...], str | None], variables: dict[str, Variable]
+    rng: np.random.Generator, name: str, scope: tuple[tuple[str, ...], tuple[str, ...]], variables: dict[str, Variable]
 ) -> SumFactor:
-    inputs, output = scope
+    inputs, others = scope
     widths = tuple(range(0, sum(variables[n].sizes[-1] for n in inputs) + 16, 16))
-    table = np.cumsum(rng.gamma(1.0, 0.3, [len(widths), *([] if output is None else [len(variables[output].sizes)])]), axis=0)
-    return SumFactor(name, inputs, output, widths, table)
+    table = np.cumsum(rng.gamma(1.0, 0.3, [len(widths), *(len(variables[n].sizes) for n in others)]), axis=0)
+    return SumFactor(name, inputs, others, widths, table, tuple(n for n in sorted(set(inputs)) if rng.random() < 0.2))
 
 
 def axis(rng: np.random.Generator, count: int, removable: bool = False) -> Variable:
@@ -201,7 +203,7 @@ def dense_network(blocks: tuple[int, ...], choices: int, seed: int, stairs: bool
     def reads(inputs: tuple[str, ...], output: str) -> SumFactor:
         widths = tuple(range(0, sum(variables[n].sizes[-1] for n in inputs) + 1, 8))
         table = kernel_seconds(rng, np.array(widths), np.array(variables[output].sizes), stairs)
-        return SumFactor(f"cat->{output}", inputs, output, widths, table)
+        return SumFactor(f"cat->{output}", inputs, (output,), widths, table)
 
     def layers() -> Iterator[AnyFactor]:
         inputs: tuple[str, ...] = ("stem",)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
+from billhook.costmodel.family import Coordinate, width
 from billhook.ir.errors import MeasureError
 from billhook.ir.latency import Latency
 from billhook.ir.target import Target
@@ -24,8 +25,8 @@ class ConvFamily:
     steps: tuple[int, ...] = (8, 8)
 
     @property
-    def coordinates(self) -> tuple[tuple[str, ...], ...]:
-        return self.inputs, self.outputs
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return width(*self.inputs), width(*self.outputs)
 
     def workload(self, widths: tuple[int, ...], /) -> Workload | None:
         ci, co = widths
@@ -41,8 +42,8 @@ class SquareFamily:
     steps: tuple[int, ...] = (8,)
 
     @property
-    def coordinates(self) -> tuple[tuple[str, ...], ...]:
-        return ((self.axis,),)
+    def coordinates(self) -> tuple[Coordinate, ...]:
+        return (width(self.axis),)
 
     def workload(self, widths: tuple[int, ...], /) -> Workload | None:
         return conv(widths[0], widths[0], self.pixels, 3) if widths[0] else None
@@ -53,7 +54,7 @@ class FixedFamily:
     """A kernel that depends on no axis."""
 
     channels: int = 16
-    coordinates: tuple[tuple[str, ...], ...] = ()
+    coordinates: tuple[Coordinate, ...] = ()
     steps: tuple[int, ...] = ()
 
     def workload(self, widths: tuple[int, ...], /) -> Workload | None:
