@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from billhook.costmodel.family import Coordinate, Widths
+from billhook.costmodel.family import Coordinate, Widths, width
 from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, TensorType, Workload
 
@@ -22,7 +22,7 @@ class PairFamily:
 
     @property
     def coordinates(self) -> tuple[Coordinate, ...]:
-        return (("in",), ("out",))
+        return width("in"), width("out")
 
     @property
     def steps(self) -> Widths:
