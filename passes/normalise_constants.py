@@ -101,7 +101,7 @@ class _Folder:
                 repeated = []
             small = _narrow(value, repeated).clone(memory_format=torch.contiguous_format)
             dims = tuple(1 if d - value.ndim in repeated else e for d, e in enumerate(dims_meta(node.meta)))
-            self.stored[key] = self.draft.constant(node, f"folded.{node.name}", small, dims)
+            self.stored[key] = self.draft.constant(node, f"folded.of_{node.name}", small, dims)  # `folded.to` would be a method of modules
         return self.stored[key]
 
     def _broadcasts(self, reader: fx.Node) -> bool:

@@ -300,3 +300,15 @@ def test_the_shared_network_is_unharmed() -> None:
     with torch.no_grad():
         assert torch.equal(network("resnet")(x), network("resnet")(x))
         assert torch.allclose(program("resnet").graph(x), network("resnet")(x), atol=1e-5)
+
+
+def test_a_constant_may_be_called_like_a_method_of_modules() -> None:
+    class Cast(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.tensor([1, 2, 3]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.get_buffer("table").to(torch.float32)
+
+    check(Cast(), torch.randn(2, 3), ops=["mul"])
