@@ -1,7 +1,5 @@
 """Aiming the closed loop: where the next plan should be predicted for the budget to be met."""
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,27 +15,23 @@ def test_one_network_gives_its_ratio(predicted: float, ratio: float, goal: float
 
 
 @given(st.floats(0.8, 1.2), st.floats(0.8, 1.25), st.floats(0.3, 0.9))
-def test_a_power_law_is_met_between_two_networks(scale: float, exponent: float, goal: float) -> None:
+def test_a_power_law_is_nearly_met_between_two_networks(scale: float, exponent: float, goal: float) -> None:
     tried = [(x, scale * x**exponent) for x in (0.2, 1.0)]
     wanted = scale * goal**exponent
     found = aim(wanted, tried)
-    assert scale * found**exponent == pytest.approx(wanted, rel=1e-9)
+    assert scale * found**exponent == pytest.approx(wanted, rel=0.03)
 
 
-def test_the_nearest_bracket_counts() -> None:
-    tried = [(1.0, 2.0), (0.5, 0.6), (0.45, 0.48), (0.1, 0.05)]
-    assert 0.45 < aim(0.5, tried) < 0.5
+def test_near_networks_count_and_far_ones_hardly() -> None:
+    near = [(0.52, 0.505), (0.50, 0.495)]
+    alone, among = aim(0.5, near), aim(0.5, [(1.0, 1.3), *near])
+    assert among == pytest.approx(alone, rel=0.005)
 
 
-def test_beyond_all_networks_the_nearest_ratio_is_taken() -> None:
-    assert aim(0.3, [(1.0, 1.0), (0.5, 0.6)]) == pytest.approx(0.3 * 0.5 / 0.6)
-
-
-@pytest.mark.parametrize("near", [(0.500, 0.520), (0.530, 0.519)])
-def test_networks_that_differ_by_chance_give_no_slope(near: tuple[float, float]) -> None:
-    """Nearly equal latencies with unequal or swapped predictions would send a line anywhere."""
-    found = aim(0.51, [(0.52, 0.505), near])
-    assert math.isclose(found, 0.52, rel_tol=0.06)
+def test_networks_that_scatter_are_averaged() -> None:
+    """Equal predictions of unequal latencies: a line through the two would be vertical."""
+    assert aim(0.5, [(0.5, 0.51), (0.5, 0.49)]) == pytest.approx(0.5, rel=2e-3)
+    assert 0.49 < aim(0.505, [(0.505, 0.50), (0.50, 0.51)]) < 0.51  # nor one that falls
 
 
 def test_converges_on_a_network_whose_kernels_disturb_each_other() -> None:
