@@ -36,16 +36,19 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    rows: dict[str, dict[str, Any]] = json.loads(ROWS.read_text()) if ROWS.exists() else {}
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
     for name, build in networks().items():
-        if (options.names and name not in options.names) or (name in rows and not options.again):
+        if (options.names and name not in options.names) or (name in _rows() and not options.again):
             continue
-        rows[name] = {**_in_child(ours, build, LIMIT), **_in_child(theirs, build, options.seconds)}
-        ROWS.write_text(json.dumps(rows, indent=1) + "\n")
-        print(name, json.dumps(summary(rows[name])), flush=True)
-    _write(rows)
+        row = {**_in_child(ours, build, LIMIT), **_in_child(theirs, build, options.seconds)}
+        ROWS.parent.mkdir(parents=True, exist_ok=True)
+        ROWS.write_text(json.dumps({**_rows(), name: row}, indent=1) + "\n")
+        print(name, json.dumps(summary(row)), flush=True)
+    _write({name: row for name in networks() if (row := _rows().get(name))})
     return 0
+
+
+def _rows() -> dict[str, dict[str, Any]]:
+    return json.loads(ROWS.read_text()) if ROWS.exists() else {}
 
 
 def summary(row: dict[str, Any]) -> dict[str, Any]:
