@@ -10,7 +10,7 @@ from .detector import StaticDetector
 from .support import models
 
 # The smallest sizes that these accept; all others take 64 x 64 (vision transformers are built for the size given here).
-SIDES = {"inception_v3": 96, "maxvit_t": 224, "alexnet": 96}
+SIDES = {"inception_v3": 96, "maxvit_t": 224, "alexnet": 96, "ssd300_vgg16": 300}
 VIDEO = {"s3d": (3, 16, 224, 224), "mvit_v1_b": (3, 16, 224, 224), "mvit_v2_s": (3, 16, 224, 224)}
 
 
@@ -23,7 +23,8 @@ def cases() -> list[Case]:
 def _build(name: str) -> tuple[torch.nn.Module, Example]:
     home = models.get_model_builder(name).__module__
     if "detection" in home:
-        return StaticDetector(_plain(name, weights_backbone=None)), images(3, 128, 128)
+        side = SIDES.get(name, 128)
+        return StaticDetector(_plain(name, weights_backbone=None)), images(3, side, side)
     if "segmentation" in home:
         return _plain(name, weights_backbone=None), images(3, 64, 64)
     if "optical_flow" in home:
