@@ -47,7 +47,7 @@ def running() -> Iterator[Processes]:
 
 @pytest.fixture(scope="module")
 def pair(running: Processes) -> Device:
-    return Device("pair", running.tracker, "pair", timeout=240)
+    return Device("pair", running.tracker, "pair", timeout=900)
 
 
 @pytest.fixture(scope="module")
