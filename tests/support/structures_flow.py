@@ -225,7 +225,7 @@ class RegionsByLevel(nn.Module):
         y = self.a(x).relu()
         rows = y.new_zeros(4, 5)
         for level, found_map in enumerate((self.fine(y), self.coarse(y))):
-            found = torch.where(self.level == level)[0]
+            found = torch.where(torch.eq(self.level, level))[0]
             rows[found] = found_map.mean((2, 3)).repeat(2, 1)[found]
         return self.c(rows)
 
