@@ -29,6 +29,8 @@ def _run_call(call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     def value(arg: Arg) -> object:
         if isinstance(arg, Ref):
             return values[arg.index]
+        if isinstance(arg, str) and arg.startswith("torch."):  # an element type, layout or memory format
+            return getattr(torch, arg.removeprefix("torch."))
         return [value(a) for a in arg] if isinstance(arg, tuple) else arg
 
     args = [value(a) for a in call.args]

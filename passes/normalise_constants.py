@@ -72,7 +72,8 @@ class _Folder:
             if self.owner[node] in self.overwritten:
                 return target(*args, **kwargs)
             if operator_name(node) in _UNIFORM:
-                return target(*args, **kwargs).reshape(-1)[:1].clone().expand(tuple(node.meta["val"].shape))
+                filled = target(*args, **kwargs)
+                return filled.reshape(-1)[:1].clone().expand(filled.shape) if filled.ndim else filled
             if operator_name(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, cast("Any", args[0])):
                 return args[0]
             repeated = _repeated(node, args)

@@ -142,6 +142,11 @@ def _spell_slice(draft: Draft, node: fx.Node) -> None:
     draft.change(node, aten.slice.Tensor, (source, dim, start, max(start, end), step), origin=origin_meta(node.meta))
 
 
+def _spell_conversion(draft: Draft, node: fx.Node) -> None:
+    """A change of the element type as that and nothing else: where values lie is not the graph's business."""
+    draft.change(node, aten.to.dtype, (tensor_args(node)[0], node.meta["val"].dtype), origin=origin_meta(node.meta))
+
+
 def _spell_attention(_draft: Draft, node: fx.Node) -> None:
     """The scale as a number: it has to stay when the head width changes."""
     query = cast("fx.Node", node.args[0])
@@ -176,6 +181,7 @@ _SPELLINGS: dict[str, Callable[[Draft, fx.Node], None]] = {
     **dict.fromkeys(RESHAPES, as_reshape),
     **dict.fromkeys(("aten.expand", "aten.expand_as"), _spell_expand),
     **dict.fromkeys(("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t"), _spell_transpose),
+    **dict.fromkeys(_CONVERSION, _spell_conversion),
     "aten.permute": _spell_permute,
     "aten.slice": _spell_slice,
     "aten.conv2d": _spell_conv,

@@ -10,8 +10,11 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from billhook.costmodel.operators import operator_name
+from billhook.costmodel.partition import partition
 from billhook.ir.capture import capture
 from billhook.ir.errors import CaptureError
+from billhook.ir.reference import run_network
+from billhook.ir.target import Target
 from billhook.passes.normalise import normalise_for_inference
 
 
@@ -312,3 +315,22 @@ def test_a_constant_may_be_called_like_a_method_of_modules() -> None:
             return x * self.get_buffer("table").to(torch.float32)
 
     check(Cast(), torch.randn(2, 3), ops=["mul"])
+
+
+def test_a_filled_constant_without_dimensions_is_folded() -> None:
+    class Flag(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * x.new_ones([]) * 2.0
+
+    check(Flag(), torch.randn(2, 3), ops=["mul", "mul"])
+
+
+def test_conversions_have_one_spelling_that_workloads_can_replay() -> None:
+    class Convert(nn.Module):
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x.to("cpu", torch.bool).type_as(y) + x.to(torch.bool).float() * y
+
+    x, y = torch.tensor([[0, 1, 2]]).repeat(2, 1), torch.randn(2, 3)
+    graph = check(Convert(), x, y, ops=["to", "to", "to", "to", "mul", "add"])
+    network = partition(graph, Target()).network
+    torch.testing.assert_close(run_network(network, (x, y))[0], Convert()(x, y))
