@@ -73,20 +73,17 @@ def compile(  # noqa: A001
     weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
     trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
     the report. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
-    (`billhook.passes.constraints`). score_batches: how many batches the
-    scores are averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept.
-    device: name of a remote device (`billhook device add`) on which kernels and networks are measured instead of here; its
-    own processor is then the target, and no peers take part.
+    (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many
+    each probe of the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`)
+    on which kernels and networks are measured instead of here; its own processor is then the target, and no peers take part.
 
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
+    what = (model, example_inputs, target, latency)
     job = make_job(
-        model,
-        example_inputs,
-        target,
-        latency,
+        *what,
         data=data,
         evaluate=evaluate,
         finetune=finetune,

@@ -23,6 +23,13 @@ app.add_typer(db.app, name="db")
 app.add_typer(device.app, name="device")
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Function that returns the trained nn.Module: package.module:build")]
+ConstraintOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="RULE", help="uniform(AXES), divisible(AXES, N), at_least(AXES, N) or fixed(AXES); may be repeated."),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="NAME", help="Remote device to measure on: see billhook device.", show_default=False)
+]
 ExampleOption = Annotated[
     list[str],
     typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
@@ -87,13 +94,8 @@ def compile_(
     ] = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
-    constraint: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RULE", help="uniform(AXES), divisible(AXES, N), at_least(AXES, N) or fixed(AXES); may be repeated."),
-    ] = None,
-    device_: Annotated[
-        str | None, typer.Option("--device", metavar="NAME", help="Remote device to measure on: see billhook device.", show_default=False)
-    ] = None,
+    constraint: ConstraintOption = None,
+    device_: DeviceOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""

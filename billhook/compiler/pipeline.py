@@ -192,8 +192,6 @@ def make_job(
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
     args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
-    chosen = criterion or ("taylor" if data is not None else "l2")
-    find_criterion(chosen)  # a wrong name is said at once, not after minutes of measuring
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
     remote = find_device(database, device) if device is not None else None
@@ -206,7 +204,7 @@ def make_job(
         evaluate=evaluate,
         finetune=finetune,
         loss=loss or F.cross_entropy,
-        criterion=chosen,
+        criterion=_criterion(criterion, data),
         score_batches=score_batches,
         probe_batches=probe_batches,
         peers=tuple(peers),
@@ -214,6 +212,13 @@ def make_job(
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
         device=remote,
     )
+
+
+def _criterion(chosen: str | None, data: Loader | None) -> str:
+    """The criterion's name; a wrong one is said at once, not after minutes of measuring."""
+    name = chosen or ("taylor" if data is not None else "l2")
+    find_criterion(name)
+    return name
 
 
 def find_target(target: str | Target, threads: int = 1) -> Target:
