@@ -155,7 +155,7 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
                 break
             margin *= BACK_OFF
             continue
-        predicted = fitter.expect(solution.sizes)
+        predicted = fitter.expect(solution.sizes).scaled(margin * budget / goal)  # plans for this goal are expected to take that
         pruned, build = fitter.cut(solution.sizes)
         measured = measure(build)
         rounds.append(Round(solution.sizes, goal, predicted, measured))

@@ -75,6 +75,12 @@ def test_ends_within_three_percent_in_three_rounds(budget: float, power: float, 
     assert len(found.rounds) <= 3
 
 
+def test_what_is_expected_of_a_plan_follows_the_networks_near_it() -> None:
+    """A calibration of all networks cannot follow a curve; the last plan's expectation does."""
+    last = _run(Formula(1000), 0.3, 0.8).rounds[-1]
+    assert last.predicted.seconds == pytest.approx(last.measured.seconds, rel=0.015)
+
+
 def test_an_exact_prediction_needs_one_round() -> None:
     assert len(_run(Formula(1000), 0.5).rounds) == 1
 
