@@ -98,7 +98,7 @@ class _Assembler:
         arguments = [self._argument(kernel, candidate, i) for i in range(len(kernel.inputs))]
         out = workload.output
         shape = lower.buffer_shape(out, candidate)
-        result = relax.TensorType(shape or (out.elements,), out.dtype)
+        result = relax.TensorType((out.elements,) if shape is None else shape, out.dtype)
         value = self._builder.emit(relax.call_tir(self._function(workload, candidate), arguments, result))
         return value if shape is None else self._view(value, (out.elements,))
 
@@ -121,5 +121,5 @@ class _Assembler:
         if key not in self._constants:
             array = self._network.constants[name].detach().numpy()
             packed = lower.pack(workload, candidate, self._target, index, array)
-            self._constants[key] = relax.const(np.ascontiguousarray(packed if shape is None else packed.reshape(shape)))
+            self._constants[key] = relax.const(np.asarray(packed if shape is None else packed.reshape(shape), order="C"))
         return self._constants[key]

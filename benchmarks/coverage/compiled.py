@@ -75,6 +75,7 @@ def compile_row(case: Case, row: CompiledRow, reached: Callable[[], None]) -> No
         row.compiled = "no: " + "; ".join(f"{op}: {why}" for op, why in row.refused.items())
         return
     reached()
+    row.compiled = "no: it cannot be built"
     artifact = build(network, choices, target)
     row.compile_s, row.stage = time.process_time() - started, "run"
     row.compiled = "no: it does not run"

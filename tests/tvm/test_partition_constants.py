@@ -1,4 +1,4 @@
-"""A branch that a cut removes whole leaves a constant map: what joins it to others still has a template."""
+"""Constants and values without dimensions in built networks: what a removed branch leaves, and scalars that kernels hand on."""
 
 import torch
 from torch import nn
@@ -37,3 +37,22 @@ def test_constant_branch_is_copied_by_a_template() -> None:
     choices = {k.workload: lower.candidates(k.workload, target)[0] for k in network.kernels}
     assert "generic" not in {choice.template for choice in choices.values()}
     torch.testing.assert_close(build(network, choices, target).run(x)[0], graph(x).detach())
+
+
+def test_a_value_without_dimensions_is_passed_from_kernel_to_kernel() -> None:
+    class Scaled(nn.Module):
+        """A temperature that depends on the input, and one that is a parameter."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.tensor(0.5))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(x * self.scale.exp() / x.abs().sum().sqrt(), -1)
+
+    x = torch.randn(2, 8)
+    graph = normalise_for_inference(capture(Scaled(), (x,)).graph, ((x,), {}))
+    target = host_target()
+    network = partition(graph, target).network
+    choices = {k.workload: lower.candidates(k.workload, target)[0] for k in network.kernels}
+    torch.testing.assert_close(build(network, choices, target).run(x)[0], Scaled()(x).detach())
