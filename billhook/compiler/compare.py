@@ -1,7 +1,6 @@
 """Comparison: our builds and the peers' runtimes, dense and pruned, timed in turns in one process."""
 
 import os
-import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from .engine import Build, Engine
 
 OURS = "billhook"
 FASTEST = Rounds(statistic="minimum")  # what else runs on the machine only ever adds time
-PAIRED = Rounds(count=120, limit=120, statistic="minimum")  # two short contenders: as long as a round of all takes
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,12 @@ class Contest:
     def of_build(self, build: Build) -> Latency:
         """Latency of a pruned build: its ratio to our dense build in the same rounds, times the dense build's latency.
 
-        So a machine whose clock drifts between the stages of a run does not look like a faster or slower network. With one
-        thread, processor time is compared: time in which another process has the core counts for neither.
+        So a machine whose clock drifts between the stages of a run does not look like a faster or slower network. All dense
+        contenders take part, as they do in the end: two small networks alone would keep each other's weights in the last cache.
         """
         assert self._reference is not None
-        clock = time.thread_time if self.threads == 1 else time.perf_counter
         with quiet(self.threads):
-            timings = interleave({"pruned": build.artifact.bind(*self.inputs), OURS: self._dense[OURS]}, PAIRED, clock)
+            timings = interleave({"pruned": build.artifact.bind(*self.inputs), **self._dense}, FASTEST)
         return timings["pruned"].latency.scaled(self._reference.seconds / timings[OURS].latency.seconds)
 
     def final(self, pruned: Pruned, build: Build, rounds: Rounds = FASTEST) -> Comparison:

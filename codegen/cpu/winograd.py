@@ -77,7 +77,7 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     if conv is None:
         return ()
     found: list[Candidate] = []
-    for m, count in zip(_OUTPUTS, (3, 2), strict=True):
+    for m, count in zip(_OUTPUTS, (2, 1), strict=True):
         ranked = sorted(_plans(conv, m, target), key=lambda p: _estimate(conv, p, target))
         found += [candidate(NAME, m=p.m, rows=p.rows, tall=p.tall, wide=p.wide, group=p.group) for p in ranked[:count]]
     return tuple(found)
