@@ -56,7 +56,7 @@ class Stopwatch:
     def time(self, kernel: Callable[..., Any], argument_sets: Sequence[Sequence[Any]], budget: float, give_up_above: float) -> Timing:
         """Seconds per call of `kernel`, cycling through `argument_sets`, measured for about `budget` seconds.
 
-        On a disturbed core it goes on for up to ten times the budget; it stops early when a quiet sample exceeds `give_up_above`.
+        On a disturbed core it goes on for up to five times the budget; it stops early when a quiet sample exceeds `give_up_above`.
         """
         for args in argument_sets[:2]:
             kernel(*args)
@@ -74,7 +74,7 @@ class Stopwatch:
             limit = self._fastest_probe * _DISTURBED
             (quiet if before <= limit and after <= limit else noisy).append(sample)
             elapsed = time.perf_counter() - started
-            if (len(quiet) >= 3 and (elapsed > budget or quiet[-1] > give_up_above)) or elapsed > 10 * budget:
+            if (len(quiet) >= 3 and (elapsed > budget or quiet[-1] > give_up_above)) or elapsed > 5 * budget:
                 return _summary(quiet or noisy, bool(quiet), self._shared)
 
     def _probe_time(self) -> float:

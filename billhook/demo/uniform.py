@@ -10,8 +10,8 @@ from billhook.ir.latency import Latency
 from billhook.passes.candidate_sizes import uniform_sizes
 from billhook.passes.prune import Pruned
 
-ATTEMPTS = 4
-CLOSE = 0.01
+ATTEMPTS = 3
+CLOSE = 0.02
 
 
 @dataclass(frozen=True)
