@@ -59,14 +59,13 @@ class RemoteWorker:
         """Reply to one request; `do` says what is asked."""
         do = {"facts": self._facts, "kernel": self._kernel, "network": self._network}[request["do"]]
         try:
-            reply = do(request)
+            return do(request)
         except _LostError as error:
-            reply = {"lost": _last_line(error)}
+            return {"lost": _last_line(error)}
         except (DeviceError, ToolchainError) as error:
-            reply = {"absent": str(error)}
-        if reply.keys() & {"rejected", "lost"}:
-            gc.collect()  # a session that lingers in a traceback would keep its server from everybody
-        return reply
+            return {"absent": str(error)}
+        finally:
+            gc.collect()  # a session that lingers in a cycle (tracebacks, TVM's virtual machine) keeps its server from everybody
 
     @contextmanager
     def _session(self, seconds: float) -> Generator[Any]:
@@ -230,6 +229,7 @@ def _last_line(error: BaseException) -> str:
 def main() -> None:
     """Serve until standard input closes."""
     torch.set_num_threads(1)
+    gc.freeze()  # what is loaded stays: the collection after each request need not look at it
     serve(lambda options: RemoteWorker(options).answer)
 
 
