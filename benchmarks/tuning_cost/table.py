@@ -13,6 +13,7 @@ from benchmarks.rows import Row
 from billhook.codegen import lower, metaschedule
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json
 from billhook.codegen.timer import KernelTimer
+from billhook.codegen.tuner import Tuner
 from billhook.compiler.engine import TRIALS, Engine
 from billhook.costmodel.family import Widths
 from billhook.costmodel.surface import Surface
@@ -61,11 +62,17 @@ def by_measuring(family: PairFamily, engine: Engine, progress: Progress) -> tupl
 
 
 def by_tuned_replay(family: PairFamily, target: Target, work_dir: Path, progress: Progress) -> tuple[Row, Seconds]:
-    """One pair in the middle is tuned by MetaSchedule; its schedule is replayed on all pairs."""
-    begun = time.perf_counter()
-    anchor = metaschedule.tune(_present(family, ANCHORS[4]), target, TRIALS, work_dir)
-    found = _timed(family, PAIRS, lambda w, _: (anchor,) if metaschedule.replay(anchor, w, target) else (), target, progress)
-    return {"table_seconds": time.perf_counter() - begun, "anchors": 1, "trials": TRIALS}, found
+    """As the compiler does it: the pair in the middle is tuned first, and another one wherever no schedule so far can be replayed."""
+    begun, tuner = time.perf_counter(), Tuner(target, TRIALS, work_dir)
+    schedules: set[str] = set()
+
+    def choose(workload: Workload, _: Widths) -> tuple[Candidate, ...]:
+        candidates = tuner.candidates(workload)
+        schedules.update(c.schedule for c in candidates if c.schedule)
+        return candidates
+
+    found = _timed(family, sorted(PAIRS, key=lambda p: p != ANCHORS[4]), choose, target, progress)
+    return {"table_seconds": time.perf_counter() - begun, "anchors": len(schedules), "trials": TRIALS}, found
 
 
 def by_tuning(family: PairFamily, target: Target, widths: Widths, work_dir: Path) -> tuple[Row, Seconds]:
@@ -84,23 +91,28 @@ def _timed(
     target: Target,
     progress: Progress,
 ) -> Seconds:
-    """Seconds of every pair with the candidate chosen for it, on all cores at once."""
+    """Seconds of every pair with the best candidate chosen for it, on all cores at once. Choosing, which may tune, comes first."""
+    chosen: list[tuple[Workload, tuple[Candidate, ...]]] = []
+    for widths in pairs:
+        workload = _present(family, widths)
+        chosen.append((workload, choose(workload, widths)))
+        progress("choose candidates", len(chosen), len(pairs))
     timers = [KernelTimer(target, core=core, budget=REPLAY_BUDGET) for core in sorted(os.sched_getaffinity(0))]
     idle: SimpleQueue[KernelTimer] = SimpleQueue()
     for timer in timers:
         idle.put(timer)
 
-    def one(widths: Widths) -> float:
-        timer, workload = idle.get(), _present(family, widths)
+    def one(workload: Workload, candidates: tuple[Candidate, ...]) -> float:
+        timer = idle.get()
         try:
-            return timer.measure_candidates(workload, choose(workload, widths)).latency.seconds
+            return timer.measure_candidates(workload, candidates).latency.seconds
         finally:
             idle.put(timer)
 
     found: Seconds = {}
     try:
         with ThreadPoolExecutor(len(timers)) as pool:
-            for widths, seconds in zip(pairs, pool.map(one, pairs), strict=True):
+            for widths, seconds in zip(pairs, pool.map(one, *zip(*chosen, strict=True)), strict=True):
                 found[widths] = seconds
                 progress("replay", len(found), len(pairs))
     finally:
