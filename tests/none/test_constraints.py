@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import billhook as bh
+from billhook.costmodel.family import width
 from billhook.costmodel.network_cost import CostTable, CostTables
 from billhook.ir.errors import AxisError, BudgetError, OptionError
 from billhook.ir.target import Target
@@ -149,7 +150,7 @@ class Costs:
             grid = seconds[np.ix_(*(candidates[n] for n in pair))]
             varying = tuple(n for n in pair if len(candidates[n]) > 1)
             if varying:
-                kept = tuple((n,) for n in varying), tuple(tuple(candidates[n]) for n in varying)
+                kept = tuple(width(n) for n in varying), tuple(tuple(candidates[n]) for n in varying)
                 tables.append(CostTable("-".join(pair), *kept, grid.reshape([len(candidates[n]) for n in varying])))
             else:
                 constant += grid.item()
@@ -224,7 +225,7 @@ def test_heads_of_all_layers_get_one_size() -> None:
     assert sizes["1.up.out"] == sizes["2.up.out"] == (8, 16, 24)
     worth = {axis.name: np.random.default_rng(i).random(axis.size + 1).cumsum() for i, axis in enumerate(program.axes)}
     tables = tuple(
-        CostTable(n, ((n,),), (tuple(s),), np.array(s, dtype=float) * (i + 1)) for i, (n, s) in enumerate(sizes.items()) if len(s) > 1
+        CostTable(n, (width(n),), (tuple(s),), np.array(s, dtype=float) * (i + 1)) for i, (n, s) in enumerate(sizes.items()) if len(s) > 1
     )
     problem = width_problem(program, worth, sizes, CostTables(tables, 0.0), uniform=groups)
     for point in front(problem).points:

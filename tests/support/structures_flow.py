@@ -215,6 +215,8 @@ class Cropped(nn.Module):
 class RegionsByLevel(nn.Module):
     """Detectors with regions: data say which rows come from which feature map, so only a concrete trace captures them."""
 
+    level: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.a, self.fine, self.coarse = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 5, 1), nn.Conv2d(6, 5, 1)
@@ -225,7 +227,7 @@ class RegionsByLevel(nn.Module):
         y = self.a(x).relu()
         rows = y.new_zeros(4, 5)
         for level, found_map in enumerate((self.fine(y), self.coarse(y))):
-            found = torch.where(torch.eq(self.level, level))[0]
+            found = torch.where(self.level.eq(level))[0]
             rows[found] = found_map.mean((2, 3)).repeat(2, 1)[found]
         return self.c(rows)
 
