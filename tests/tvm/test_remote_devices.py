@@ -173,7 +173,7 @@ def test_networks_run_on_the_device_and_samples_are_filed_under_it(pair: Device,
     assert len(found.seconds) == 30
     with open_store(database) as store:
         (group,) = store.groups()
-    assert group.device == group.samples == engine.measured
+    assert 0 < group.device == group.samples <= engine.measured  # a kernel that was too noisy is measured again
     assert group.conditions.fingerprint.endswith(", device pair")
 
 
