@@ -121,5 +121,6 @@ class _Assembler:
         if key not in self._constants:
             array = self._network.constants[name].detach().numpy()
             packed = lower.pack(workload, candidate, self._target, index, array)
-            self._constants[key] = relax.const(np.asarray(packed if shape is None else packed.reshape(shape), order="C"))
+            value = np.asarray(packed if shape is None else packed.reshape(shape), order="C")
+            self._constants[key] = relax.const(value, str(value.dtype))  # else 64-bit numbers become 32-bit ones
         return self._constants[key]

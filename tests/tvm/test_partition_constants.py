@@ -56,3 +56,22 @@ def test_a_value_without_dimensions_is_passed_from_kernel_to_kernel() -> None:
     network = partition(graph, target).network
     choices = {k.workload: lower.candidates(k.workload, target)[0] for k in network.kernels}
     torch.testing.assert_close(build(network, choices, target).run(x)[0], Scaled()(x).detach())
+
+
+def test_constants_keep_their_element_type() -> None:
+    class Shifted(nn.Module):
+        """Row numbers are looked up with an offset: both are 64-bit integers."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(6, 8)
+            self.register_buffer("offset", torch.tensor([1, 2, 0]))
+
+        def forward(self, rows: torch.Tensor) -> torch.Tensor:
+            return self.table(rows + self.get_buffer("offset"))
+
+    rows, model = torch.tensor([[0, 1, 2], [2, 3, 4]]), Shifted()
+    target = host_target()
+    network = partition(normalise_for_inference(capture(model, (rows,)).graph, ((rows,), {})), target).network
+    choices = {k.workload: lower.candidates(k.workload, target)[0] for k in network.kernels}
+    torch.testing.assert_close(build(network, choices, target).run(rows)[0], model(rows).detach())
