@@ -12,6 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from .tvm_any import relax, tvm
 
 _rpc: Any = import_module("tvm.rpc")
 _TRACKER_SECONDS = 5.0  # a tracker only passes names on: it answers at once or not at all
-_MAX_COPIES = 64
+_LEAST_COPIES, _MAX_COPIES = 4, 64  # even parameters larger than the cache leave part of themselves there between two calls
 _SAMPLE_SECONDS = 1e-3  # one timing lasts at least this long
 _SAMPLES = (5, 40)  # at least and at most so many timings of a kernel
 _BIG_CORES = 1  # TVM's name for them in its thread pool
@@ -71,14 +72,17 @@ class RemoteWorker:
     def _session(self, seconds: float) -> Generator[Any]:
         """A session with some server; what breaks inside becomes _LostError, or MeasureError where the called code is at fault."""
         grant = request_server(self._tracker, self._key, _TRACKER_SECONDS, self._patience, self._grace)
+        began = monotonic()
         try:
             session = _rpc.connect(grant.host, grant.port, grant.key, session_timeout=seconds)
             yield session
         except tvm.error.RPCSessionTimeoutError as error:
-            raise MeasureError(f"took more than {seconds:g} s on the device") from error
+            raise MeasureError(_slow(seconds)) from error
         except tvm.error.RPCError as error:  # raised there and handed back: the connection is fine
             raise MeasureError(f"fails on the device: {_last_line(error)}") from error
         except (tvm.error.InternalError, OSError) as error:
+            if monotonic() - began >= seconds:  # the server ended the session while we were sending: no answer says so
+                raise MeasureError(_slow(seconds)) from error
             raise _LostError(f"the server at {grant.host}:{grant.port} is gone: {_last_line(error)}") from error
 
     def _load(self, session: Any, module: Any) -> Any:
@@ -135,7 +139,7 @@ class RemoteWorker:
 
     def _copies(self, buffers: list[Buffer]) -> int:
         size = sum(4 * b.pitch for b in buffers if b.role == "parameter")
-        return min(max(-(-self._cold_bytes // size), 1), _MAX_COPIES) if size else 1
+        return min(max(-(-self._cold_bytes // size), _LEAST_COPIES), _MAX_COPIES) if size else 1
 
     def _time(
         self, session: Any, loaded: Any, arrays: list[np.ndarray], buffers: list[Buffer], copies: int, request: dict[str, Any]
@@ -190,6 +194,10 @@ class RemoteWorker:
 def _buffers(workload: Workload, arrays: list[np.ndarray]) -> list[Buffer]:
     roles = (*workload.roles, "activation")
     return [Buffer(tuple(map(int, a.shape)), str(a.dtype), role) for a, role in zip(arrays, roles, strict=True)]
+
+
+def _slow(seconds: float) -> str:
+    return f"took more than {seconds:g} s on the device"
 
 
 def _quartiles(seconds: list[float]) -> dict[str, float]:
