@@ -126,7 +126,8 @@ def test_an_interrupt_says_that_measurements_are_kept(capsys: Capture, tmp_path:
 
 
 def test_an_interrupted_process_ends_with_130(tmp_path: Path) -> None:
-    code = "import sys, time; from billhook.cli import jobs, main; "
+    code = "import signal, sys, time; from billhook.cli import jobs, main; "
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background jobs inherit that it is ignored
     code += "jobs.run_verify = lambda _: (print('begun', flush=True), time.sleep(60)); sys.exit(main(['verify', '.']))"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
