@@ -1,22 +1,20 @@
-"""Building a network for a GPU: its kernels compiled once each, their launches chained, memory planned, one fat binary."""
+"""Building a network for a GPU of NVIDIA's: its launch sequence, and one fat binary of its kernels."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-
-from billhook.ir.errors import MeasureError
-from billhook.ir.network import Kernel as Call
+from billhook.codegen.gpu.chain import chain, compile_all
+from billhook.codegen.gpu.hardware import Gpu
+from billhook.codegen.gpu.kernel import device_source
 from billhook.ir.network import Network
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
 from .fatbin import ARCHITECTURES, compile_fatbin
-from .kernel import Kernel, compile_kernel, cuda_source, evaluate
-from .memory import plan_memory
-from .program import CudaProgram, Launch
+from .program import CudaProgram
+
+_UNITS = {"sm_80": 108, "sm_90": 132}  # A100, H100 and H200
+_DEFAULT = "sm_90"
 
 
 @dataclass(frozen=True)
@@ -43,66 +41,17 @@ def build(
 
 def generate(network: Network, target: Target, ranks: Mapping[Workload, int] | None = None) -> tuple[CudaProgram, str]:
     """The program without machine code, and its CUDA source. Needs no nvcc."""
-    kernels = _compile_all(network, target, ranks or {})
-    return _chain(network, kernels), cuda_source(kernels.values(), target)
+    gpu = gpu_of(target)
+    kernels = compile_all(network, gpu, ranks or {})
+    sequence = chain(network, kernels)
+    program = CudaProgram(
+        sequence.inputs, sequence.outputs, sequence.launches, sequence.offsets, sequence.arena_bytes, sequence.constants, b"", ()
+    )
+    return program, device_source(kernels.values(), gpu)
 
 
-def _compile_all(network: Network, target: Target, ranks: Mapping[Workload, int]) -> dict[Workload, Kernel]:
-    kernels: dict[Workload, Kernel] = {}
-    for call in network.kernels:
-        if call.workload not in kernels:
-            try:
-                kernels[call.workload] = compile_kernel(call.workload, target, f"k{len(kernels)}", ranks.get(call.workload, 0))
-            except MeasureError as error:
-                raise MeasureError(f"kernel '{call.name}': {error}") from error
-    return kernels
-
-
-def _chain(network: Network, kernels: Mapping[Workload, Kernel]) -> CudaProgram:
-    """The launches of all kernels with the network's own value names, and where the values lie."""
-    chain = _Chain(network)
-    for call in network.kernels:
-        chain.append(call, kernels[call.workload])
-    outputs = tuple((chain.alias.get(n, n), chain.types[n]) for n in network.outputs)
-    offsets, arena = plan_memory([launch.arguments for launch in chain.launches], chain.sizes, [name for name, _ in outputs])
-    used = {a for launch in chain.launches for a in launch.arguments} | {name for name, _ in outputs}
-    constants = {n: c for n, c in chain.constants.items() if n in used}
-    return CudaProgram(network.inputs, outputs, tuple(chain.launches), offsets, arena, constants, b"", ())
-
-
-class _Chain:
-    """Launches under construction. Equal packed constants (of kernels that share a parameter) are stored once."""
-
-    def __init__(self, network: Network) -> None:
-        self.constants: dict[str, torch.Tensor] = {n: c.detach().contiguous() for n, c in network.constants.items()}
-        self.types = dict(network.inputs)
-        self.launches: list[Launch] = []
-        self.sizes: dict[str, int] = {}
-        self.alias: dict[str, str] = {}  # values that are views of others
-
-    def append(self, call: Call, kernel: Kernel) -> None:
-        self.types[call.output] = call.workload.output
-        local = {f"x{i}": self.alias.get(name, name) for i, name in enumerate(call.inputs)}
-        local |= self._fold(call, kernel)
-        local |= {name: f"{call.output}/{name}" for name in kernel.sizes if name not in local}
-        if kernel.output in kernel.sizes and not any(kernel.output == s.output for s in kernel.folded):
-            local[kernel.output] = call.output
-        else:  # a view of an input, or a constant
-            self.alias[call.output] = local[kernel.output]
-        self.sizes |= {local[n]: size for n, size in kernel.sizes.items() if local[n] not in self.constants}
-        for launch in kernel.launches:
-            arguments = tuple(local[a] for a in launch.arguments)
-            self.launches.append(replace(launch, arguments=arguments, kernel=call.name))
-
-    def _fold(self, call: Call, kernel: Kernel) -> dict[str, str]:
-        """Evaluate what depends on parameters alone, and name the results after their content."""
-        values: dict[str, np.ndarray] = dict(kernel.literals)
-        values |= {f"x{i}": self.constants[n].numpy() for i, n in enumerate(call.inputs) if call.workload.roles[i] == "parameter"}
-        results = evaluate(kernel.folded, values)
-        named: dict[str, str] = {}
-        for name in [*(n for n, _ in kernel.literals), *(s.output for s in kernel.folded)]:
-            array = np.ascontiguousarray(results[name])
-            content = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-            named[name] = f"folded.{content}"
-            self.constants[named[name]] = torch.as_tensor(array)
-        return named
+def gpu_of(target: Target) -> Gpu:
+    """The GPU that schedules are chosen for; the binary holds other architectures as well."""
+    architecture = target.mcpu or _DEFAULT
+    units = _UNITS.get(architecture, _UNITS[_DEFAULT])
+    return Gpu(f"CUDA {architecture}", "cuda", units, group=1024, local_bytes=48 << 10, warp=32, architecture=architecture)

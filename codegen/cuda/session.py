@@ -6,10 +6,11 @@ from typing import Any, Self
 
 import torch
 
+from billhook.codegen.gpu.launch import Launch
 from billhook.ir.errors import DataError
 
 from .driver import Driver
-from .program import CudaProgram, Launch
+from .program import CudaProgram
 
 _AFTER_COPIES = 0  # a stream that waits for copies and fills, which the driver queues on its default stream
 _POISON = 0xFF  # every float read before it is written is NaN

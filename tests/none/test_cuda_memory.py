@@ -5,8 +5,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billhook.codegen.cuda.memory import ALIGNMENT, plan_memory
-from billhook.codegen.cuda.tile import TILES, ranked, tile_from_text
+from billhook.codegen.gpu.hardware import Gpu
+from billhook.codegen.gpu.memory import ALIGNMENT, plan_memory
+from billhook.codegen.gpu.tile import TILES, ranked, tile_from_text
+
+GPU = Gpu("H100", "cuda", 132, group=1024, local_bytes=48 << 10, warp=32)
 
 STEPS = st.lists(st.sets(st.sampled_from("abcdefgh"), min_size=1, max_size=3), min_size=1, max_size=12)
 SIZES = st.fixed_dictionaries({n: st.integers(1, 5000) for n in "abcdefgh"})
@@ -43,4 +46,4 @@ def test_tiles_fit_a_block_and_round_trip() -> None:
 
 
 def test_small_products_take_small_tiles() -> None:
-    assert ranked(512, 49, "sm_90")[0].rows < ranked(512, 64 * 3136, "sm_90")[0].rows
+    assert ranked(512, 49, GPU)[0].rows < ranked(512, 64 * 3136, GPU)[0].rows

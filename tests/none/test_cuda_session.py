@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from billhook.codegen.cuda.driver import Driver
-from billhook.codegen.cuda.program import CudaProgram, Launch
+from billhook.codegen.cuda.program import CudaProgram
 from billhook.codegen.cuda.session import Session
+from billhook.codegen.gpu.launch import Launch
 from billhook.ir.errors import DataError, MeasureError, ToolchainError
 from billhook.ir.workload import TensorType
 

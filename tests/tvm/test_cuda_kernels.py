@@ -8,7 +8,7 @@ from cuda_networks import SM90, attention, conv, layer_norm, linear, max_pool, o
 from cuda_on_host import HostGpu
 
 from billhook.codegen.cuda.build import generate
-from billhook.codegen.cuda.tile import TILES
+from billhook.codegen.gpu.tile import TILES
 from billhook.ir.network import Network
 from billhook.ir.reference import run_network
 from billhook.ir.workload import Workload

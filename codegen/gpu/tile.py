@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .hardware import Gpu
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -42,13 +44,13 @@ TILES = (
     Tile(32, 32, 16, 2, 2),
     Tile(16, 32, 16, 2, 1),
 )
-_MULTIPROCESSORS = {"sm_80": 108, "sm_90": 132}  # A100, H100 and H200
 _TRAFFIC = 24  # multiply-adds of a thread that cost what bringing it one operand from shared memory costs, roughly
 
 
-def ranked(rows: int, columns: int, architecture: str) -> tuple[Tile, ...]:
-    """Tiles for a rows x columns product, the statically most promising first."""
-    return tuple(sorted(TILES, key=lambda tile: _cost(tile, rows, columns, _MULTIPROCESSORS[architecture])))
+def ranked(rows: int, columns: int, gpu: Gpu) -> tuple[Tile, ...]:
+    """Tiles for a rows x columns product that the GPU can hold, the statically most promising first."""
+    fitting = (tile for tile in TILES if tile.down * tile.across <= gpu.group and tile.shared_bytes <= gpu.local_bytes)
+    return tuple(sorted(fitting, key=lambda tile: _cost(tile, rows, columns, gpu.units)))
 
 
 def tile_from_text(text: str) -> Tile:

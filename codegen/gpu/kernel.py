@@ -1,4 +1,4 @@
-"""One workload as CUDA source and launches: scheduled, lowered and split by TVM; what needs only parameters is evaluated at build time."""
+"""One workload as device functions and launches: scheduled, lowered and split by TVM; what needs only parameters is evaluated here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,10 @@ import numpy as np
 
 from billhook.codegen.tvm_any import tvm
 from billhook.ir.errors import MeasureError
-from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from .program import Launch
+from .hardware import Gpu
+from .launch import Launch
 from .schedule import schedule
 from .stages import Stage, stages_of
 from .tile import Tile, ranked
@@ -37,13 +37,13 @@ class Kernel:
     output: str
 
 
-def compile_kernel(workload: Workload, target: Target, symbol: str, rank: int = 0) -> Kernel:
+def compile_kernel(workload: Workload, gpu: Gpu, symbol: str, rank: int = 0) -> Kernel:
     """Lower a workload to device functions, whose names begin with `symbol`.
 
     rank: which of the statically ranked tiles products take. MeasureError if there is no way to make this kernel.
     """
-    backend = tvm_target(target)
-    stages = stages_of(workload, lambda rows, columns: _tile(rows, columns, target, rank), backend)
+    backend = tvm_target(gpu)
+    stages = stages_of(workload, lambda rows, columns: _tile(rows, columns, gpu, rank), backend)
     constant = stages.constant(workload)
     devices: list[Any] = []
     launches: list[Launch] = []
@@ -59,11 +59,11 @@ def compile_kernel(workload: Workload, target: Target, symbol: str, rank: int = 
     return Kernel(tuple(devices), tuple(launches), sizes, folded, stages.literals, stages.output)
 
 
-def cuda_source(kernels: Iterable[Kernel], target: Target) -> str:
-    """CUDA C++ of the device functions of all kernels, as one translation unit."""
+def device_source(kernels: Iterable[Kernel], gpu: Gpu) -> str:
+    """The device functions of all kernels in the GPU's language, as one translation unit."""
     functions = {v.name_hint: f for kernel in kernels for device in kernel.devices for v, f in device.functions.items()}
     build: Any = __import__("tvm.tirx.build", fromlist=["codegen_build"])
-    return str(build.codegen_build(tvm.IRModule(functions), tvm_target(target)).inspect_source())
+    return str(build.codegen_build(tvm.IRModule(functions), tvm_target(gpu)).inspect_source())
 
 
 def evaluate(stages: Sequence[Stage], values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -78,15 +78,15 @@ def evaluate(stages: Sequence[Stage], values: Mapping[str, np.ndarray]) -> dict[
     return known
 
 
-def tvm_target(target: Target) -> Any:
-    """TVM's target for a GPU of this architecture, with the limits that its schedule rules ask for."""
-    limits = {"max_threads_per_block": 1024, "max_shared_memory_per_block": 48 << 10, "thread_warp_size": 32, "max_num_threads": 1024}
-    return tvm.target.Target({"kind": target.kind, "arch": architecture(target), **limits}, host="llvm")
-
-
-def architecture(target: Target) -> str:
-    """The architecture that schedules are chosen for; the binary holds others as well."""
-    return target.mcpu or "sm_90"
+def tvm_target(gpu: Gpu) -> Any:
+    """TVM's target for a GPU, with the limits that its schedule rules ask for."""
+    limits = {
+        "max_threads_per_block": gpu.group,
+        "max_shared_memory_per_block": gpu.local_bytes,
+        "thread_warp_size": gpu.warp,
+        "max_num_threads": gpu.group,
+    }
+    return tvm.target.Target({"kind": gpu.kind, **({"arch": gpu.architecture} if gpu.architecture else {}), **limits}, host="llvm")
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _renamed(launch: Launch, values: Mapping[str, str], stage: int) -> Launch:
     return Launch(launch.symbol, launch.grid, launch.block, arguments, launch.shared_bytes)
 
 
-def _tile(rows: int, columns: int, target: Target, rank: int) -> Tile:
-    tiles = ranked(rows, columns, architecture(target))
+def _tile(rows: int, columns: int, gpu: Gpu, rank: int) -> Tile:
+    tiles = ranked(rows, columns, gpu)
     return tiles[min(rank, len(tiles) - 1)]
 
 
