@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
@@ -59,13 +60,14 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
         finetune=None,
         loss=None,
         criterion="taylor",
-        score_batches=10,
+        score_batches=6,
         probe_batches=1,
         peers=PEERS,
         database=database,
         threads=1,
     )
-    teacher = Teacher(dense, train.first(RECOVERY_PICTURES), progress)
+    with stages.stage("teacher"):
+        teacher = Teacher(dense, train.first(RECOVERY_PICTURES), database.parent, progress)
     with Engine(job.target, database, progress) as engine:
         found: dict[str, Scores] = {}
 
@@ -88,33 +90,46 @@ def run(out: Path, *, database: Path, progress: Progress) -> Record:
 def trained(train: data.Pictures, cache: Path, progress: Progress) -> nn.Module:
     """The dense network, trained from scratch, or as an earlier run on the same data and options left it in `cache`."""
     model = net.build()
-    key = f"{DENSE} {BATCH} {torch.__version__} {digest({'pictures': train.pictures, **model.state_dict()})}"
-    path = cache / f"demo-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    if path.exists():
-        read_weights(path, model)
-    else:
-        finetune(
-            model, None, train.loader(BATCH, shuffle=True), DENSE, progress=lambda _, done, total: progress("train dense", done, total)
-        )
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".partial")
-        write_weights(model, beside)
-        beside.replace(path)
+
+    def train_it() -> None:
+        loader = train.loader(BATCH, shuffle=True)
+        finetune(model, None, loader, DENSE, progress=lambda _, done, total: progress("train dense", done, total))
+
+    _kept(model, cache, f"{DENSE} {BATCH} {digest({'pictures': train.pictures, **model.state_dict()})}", train_it)
     return model.eval()
 
 
-class Teacher:
-    """The dense network's answers to the training pictures, computed once for all fine-tunings."""
+def _kept(module: nn.Module, cache: Path, key: str, make: Callable[[], None]) -> None:
+    """Give a module the weights that `make` gives it, or those that an earlier `make` with an equal key left in `cache`."""
+    path = cache / f"demo-{hashlib.sha256(f'{key} {torch.__version__}'.encode()).hexdigest()[:16]}.safetensors"
+    if path.exists():
+        read_weights(path, module)
+        return
+    make()
+    cache.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    write_weights(module, beside)
+    beside.replace(path)
 
-    def __init__(self, dense: nn.Module, train: data.Pictures, progress: Progress) -> None:
-        self.train, self.progress, self._dense = train, progress, dense
-        self._logits: torch.Tensor | None = None
+
+class Teacher(nn.Module):
+    """The dense network's answers to the training pictures, [N, 100], computed once for all fine-tunings."""
+
+    logits: torch.Tensor
+
+    def __init__(self, dense: nn.Module, train: data.Pictures, cache: Path, progress: Progress) -> None:
+        super().__init__()
+        self.pictures, self.progress = train, progress
+        self.register_buffer("logits", torch.zeros(len(train), net.CLASSES))
+
+        def ask() -> None:
+            self.logits.copy_(record_teacher(dense, train.loader(CALIBRATION_BATCH), progress, "auto"))
+
+        _kept(self, cache, f"teacher {digest({'pictures': train.pictures, **dense.state_dict()})}", ask)
 
     def loader(self) -> DataLoader[data.Sample]:
         """Batches (pictures, (numbers, the teacher's logits)), shuffled by torch's global seed."""
-        if self._logits is None:
-            self._logits = record_teacher(self._dense, self.train.loader(CALIBRATION_BATCH), self.progress, "auto")
-        return self.train.loader(BATCH, shuffle=True, teacher=self._logits)
+        return self.pictures.loader(BATCH, shuffle=True, teacher=self.logits)
 
 
 def recovered(model: nn.Module, teacher: Teacher, test: data.Pictures) -> Scores:
