@@ -12,13 +12,16 @@ from itertools import islice
 import numpy as np
 import torch
 from scipy.interpolate import PchipInterpolator
+from torch.utils import _pytree as pytree
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress
+from billhook.ir.tensors import tensors_in
 
 from .batches import Loader, Loss, apply, scalar_loss, split
 from .cut import cut_graph
+from .recover_config import autocast
 from .saliency import Floats, Scores, best_indices
 
 SHARES = (0.25, 0.5, 0.75)  # of an axis, probed beside its smallest size and 0
@@ -73,9 +76,23 @@ def worth(size: int, losses: Mapping[int, float]) -> Floats:
 
 
 def plan_loss(program: Program, plan: Plan, data: Sequence[tuple[object, object]], loss_fn: Loss) -> float:
-    """Mean loss of the cut network, by batch statistics."""
+    """Mean loss of the cut network, by batch statistics.
+
+    Where the processor computes in bfloat16, so does the network: half the time, and worths that differ by a thousandth from those in
+    float32, far less than those of other calibration batches do.
+    """
     module = copy.deepcopy(cut_graph(program, plan))  # its statistics change, and untouched tensors are the dense network's own
     module.use_batch_statistics()
+    device = next((t.device for batch in data for t in tensors_in(batch)), torch.device("cpu"))
+    losses: list[float] = []
     with torch.no_grad():
-        losses = [float(scalar_loss(loss_fn, apply(module, inputs), target, i)) for i, (inputs, target) in enumerate(data)]
+        for place, (inputs, target) in enumerate(data):
+            with autocast("auto", device):
+                output = apply(module, inputs)
+            losses.append(float(scalar_loss(loss_fn, pytree.tree_map_only(torch.Tensor, _single, output), target, place)))
     return float(np.mean(losses))
+
+
+def _single(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 for the user's loss, whatever the network computed in."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor

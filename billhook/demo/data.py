@@ -5,10 +5,11 @@ package. A picture shows two of them side by side, each turned, scaled, shifted,
 noise over all. The scans behind the test pictures are never seen in training.
 """
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -100,15 +101,12 @@ def two_digits(train: int = 6000, test: int = 2000, seed: int = 0, difficulty: D
     return make(order[:TRAIN_SCANS], train, 1), make(order[TRAIN_SCANS:], test, 2)
 
 
-def score(model: nn.Module, data: Pictures, batch: int = 100) -> Score:
-    """Accuracy and likelihood of a model in evaluation mode; its own mode is restored."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            logits = torch.cat([model(pictures) for pictures, _ in _batches(data, batch)])
-    finally:
-        model.train(was_training)
+def score(model: nn.Module, data: Pictures, batch: int = 50) -> Score:
+    """Accuracy and likelihood of a copy of the model in evaluation mode."""
+    frozen: Any = copy.deepcopy(model).eval()
+    frozen.to(memory_format=torch.channels_last)  # a fifth faster
+    with torch.no_grad():
+        logits = torch.cat([frozen(pictures) for pictures, _ in _batches(data, batch)])
     right = (logits.argmax(1) == data.numbers).numpy()
     return Score(float(right.mean()), float(F.cross_entropy(logits, data.numbers)), right)
 
