@@ -1,6 +1,5 @@
 """Option texts as frozen values: shapes, budgets, references to the user's objects. One place parses, one error speaks."""
 
-import difflib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .ir.errors import OptionError
+from .ir.nearest import suggest
 
 DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool")
 RESULT_MARKS = ("plan.json", "manifest.json", "record.json")
@@ -55,12 +55,6 @@ class Reference:
 
     def __str__(self) -> str:
         return f"{self.module}:{self.attribute}"
-
-
-def suggest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean X?` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def parse_input(text: str, option: str = "--example") -> InputSpec:

@@ -47,3 +47,9 @@ def affine_names(program: Program) -> frozenset[str]:
     norms = [node for node in program.nodes() if operator(node) in NORMS]
     names = [state_name(node, part) for node in norms for part in ("weight", "bias")]
     return frozenset(name for name in names if name is not None)
+
+
+def scale_names(program: Program) -> frozenset[str]:
+    """Names of the weights (not the biases) of all normalisations in the program."""
+    names = (state_name(node, "weight") for node in program.nodes() if operator(node) in NORMS)
+    return frozenset(name for name in names if name is not None)

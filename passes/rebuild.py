@@ -56,13 +56,17 @@ class Sizes:
 
     def _batch_size(self) -> fx.Node:
         if BATCH not in self._made:
-            self._made[BATCH] = self.graph.call_function(torch.ops.aten.sym_size.int, (self.batch, 0))
+            self._made[BATCH] = self._node(torch.ops.aten.sym_size.int, (self.batch, 0), "extent_of_batch")
         return self._made[BATCH]
 
     def _call(self, name: str, *args: Any) -> fx.Node:
         import operator
 
-        return self.graph.call_function(getattr(operator, name), args)
+        return self._node(getattr(operator, name), args, f"extent_{name}")
+
+    def _node(self, function: Any, args: tuple[Any, ...], name: str) -> fx.Node:
+        """A node with a name that no captured one has: those keep theirs, by which values are found again."""
+        return self.graph.create_node("call_function", function, args, {}, name=name)
 
 
 def batch_input(program: Program) -> fx.Node | None:

@@ -4,7 +4,8 @@ A criterion gives one score per index of every axis. The allocator maximises the
 the scores of different axes are compared with each other: each criterion's docstring says in which unit it counts.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -14,10 +15,23 @@ from numpy.typing import NDArray
 from billhook.ir.axis import Axis, Member
 from billhook.ir.errors import DataError
 from billhook.ir.program import Program
+from billhook.ir.progress import Progress
+
+from .batches import Loader, Loss
 
 Floats: TypeAlias = NDArray[np.float64]
 Scores: TypeAlias = Mapping[str, Floats]  # axis name -> one score per index, shape [axis size], never negative
 Gradients: TypeAlias = Mapping[str, torch.Tensor]  # parameter name -> gradient of one batch's loss, shaped like the parameter
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The user's data for a criterion: batches (inputs, target) of a loader, the loss, how many batches (None: all)."""
+
+    loader: Loader
+    loss: Loss
+    batches: int | None = None
+    progress: Progress | None = None
 
 
 class Criterion(Protocol):
@@ -28,6 +42,12 @@ class Criterion(Protocol):
     """
 
     def __call__(self, program: Program, module: torch.nn.Module, gradients: Iterable[Gradients] = (), /) -> Scores: ...
+
+
+class DataCriterion(Protocol):
+    """A criterion that runs the network itself: it looks at activations, or at second derivatives."""
+
+    def score(self, program: Program, module: torch.nn.Module, data: Data, /) -> Scores: ...
 
 
 def parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -57,6 +77,19 @@ def index_sums(member: Member, values: torch.Tensor) -> Floats:
     along = values.detach().double().sum(dim=others) if others else values.detach().double()
     sums: Floats = along.cpu().numpy()[member.place.positions()].sum(axis=1)
     return sums
+
+
+def index_rows(member: Member, values: torch.Tensor) -> torch.Tensor:
+    """Everything of `values` (shaped like the member's tensor) that belongs to each index, float64 [axis size, entries]."""
+    along = values.detach().double().movedim(member.dim, 0)
+    positions = torch.from_numpy(member.place.positions()).to(along.device)
+    return along[positions].reshape(len(positions), -1)
+
+
+def makers(members: Sequence[Member], norms: Collection[str] = ()) -> list[Member]:
+    """The members that make the axis: the norms that scale it if any are named, else its producers, its scales or its readers."""
+    affine = [m for m in members if m.tensor in norms]
+    return affine or next((side for role in ("producer", "scale", "consumer") if (side := [m for m in members if m.role == role])), [])
 
 
 def index_weights(member: Member, values: torch.Tensor) -> int:

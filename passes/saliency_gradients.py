@@ -43,6 +43,11 @@ def collect_gradients(
 def _gradients(module: torch.nn.Module, batch: object, loss_fn: Loss, index: int) -> Gradients:
     named = {n: p for n, p in module.named_parameters(remove_duplicate=False) if p.is_floating_point()}
     frozen = [p for p in named.values() if not p.requires_grad]
+    if not named:
+        raise DataError("the model has no floating-point parameters, so there are no gradients; use a criterion that needs none")
+    for name, parameter in named.items():
+        if parameter.is_inference():
+            raise DataError(f"parameter {name} was made in inference mode and has no gradient; build the model outside it, or use l2")
     unique = list({id(p): p for p in named.values()}.values())
     inputs, target = split(batch)
     try:

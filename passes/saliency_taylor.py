@@ -12,7 +12,7 @@ from billhook.ir.errors import DataError
 from billhook.ir.program import Program
 
 from .norms import affine_names
-from .saliency import Floats, Gradients, Scores, finite, index_sums, parameter_members, parameters
+from .saliency import Floats, Gradients, Scores, finite, index_sums, makers, parameter_members, parameters
 
 Form = Literal["auto", "norm", "weight"]
 
@@ -42,32 +42,28 @@ class Taylor:
         batches = 0
         for gradient in gradients:
             batches += 1
-            products = _products(known, gradient, members)
+            changes = products(known, gradient, members)
             for name, total in sums.items():
-                total += np.abs(_contribution(members[name], products, len(total)))
+                total += np.abs(contribution(members[name], changes, len(total)))
         if not batches:
             raise DataError("the Taylor criterion got no gradients; give it a data loader that is not empty")
         return {name: finite(name, total / batches) for name, total in sums.items()}
 
     def _makers(self, axis: Axis, known: dict[str, torch.Tensor], norms: frozenset[str]) -> list[Member]:
         members = parameter_members(axis, known)
-        affine = [m for m in members if m.tensor in norms]
-        if self.form == "norm" or (self.form == "auto" and affine):
-            return affine
-        for role in ("producer", "scale", "consumer"):
-            side = [m for m in members if m.role == role]
-            if side:
-                return side
-        return []
+        if self.form == "norm":
+            return [m for m in members if m.tensor in norms]
+        return makers(members, norms if self.form == "auto" else ())
 
 
-def _products(known: Mapping[str, torch.Tensor], gradient: Gradients, members: Mapping[str, list[Member]]) -> dict[str, torch.Tensor]:
+def products(known: Mapping[str, torch.Tensor], gradient: Gradients, members: Mapping[str, list[Member]]) -> dict[str, torch.Tensor]:
     """Products parameter * gradient of one batch, for every tensor that some axis needs; no gradient means that it is zero."""
     needed = {m.tensor for group in members.values() for m in group}
     return {name: known[name].double() * gradient[name].double() for name in needed if name in gradient}
 
 
-def _contribution(members: list[Member], products: Mapping[str, torch.Tensor], size: int) -> Floats:
+def contribution(members: list[Member], products: Mapping[str, torch.Tensor], size: int) -> Floats:
+    """Sum of products over everything that belongs to each index, shape [size]."""
     total = np.zeros(size)
     for member in members:
         if member.tensor in products:

@@ -25,7 +25,7 @@ from billhook.passes.analyse import ANALYSIS
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.cut import cut_graph
 from billhook.passes.saliency import Scores
-from billhook.passes.saliency_criteria import find_criterion
+from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import plan_of
 
 from .draw import assignments
@@ -72,7 +72,7 @@ def measure(task: Task, database: Path, rows: Rows, progress: Progress) -> None:
         cost.prepare(progress)
         # before any kernel of theirs is measured: the surfaces know nothing but their anchors
         drawn = list(_drawn(task, program, candidates, cost))
-        bench = _Bench(program, engine, cost, find_criterion("l2")(program, cut_graph(program, Plan({}))), task.threads, progress)
+        bench = _Bench(program, engine, cost, score_axes("l2", program, cut_graph(program, Plan({})), None), task.threads, progress)
         dense = rows.find(**task.keys, role=DENSE)
         if dense is None:
             dense = {**task.keys, **bench.dense_row()}

@@ -25,7 +25,7 @@ from billhook.passes.analyse import ANALYSIS
 from billhook.passes.candidate_sizes import candidate_sizes, with_dense
 from billhook.passes.cut import cut_graph
 from billhook.passes.saliency import retained
-from billhook.passes.saliency_criteria import find_criterion
+from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
 
 BUDGETS = tuple(round(0.25 + 0.1 * i, 2) for i in range(8))  # shares of the dense latency at which the front is judged
@@ -43,7 +43,7 @@ def front_cost(network: Named, threads: int, step: int, folder: Path, progress: 
     program, _ = run_passes(capture(model, (image,), {}), ANALYSIS)
     target = host_target(threads)
     candidates = _coarse(candidate_sizes(program, target), step)
-    scores = find_criterion("l2")(program, cut_graph(program, Plan({})))
+    scores = score_axes("l2", program, cut_graph(program, Plan({})), None)
     values = Values(scores, {name: retained(s) for name, s in scores.items()})
     with Engine(target, folder / f"front-{network}.db", progress) as engine:
         cost = engine.network_cost(program, with_dense(program, candidates))

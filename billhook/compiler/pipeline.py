@@ -28,9 +28,8 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
-from billhook.passes.saliency import Floats, Scores, retained
-from billhook.passes.saliency_criteria import find_criterion
-from billhook.passes.saliency_gradients import collect_gradients
+from billhook.passes.saliency import Data, Floats, Scores, retained
+from billhook.passes.saliency_criteria import check_criterion, score_axes
 from billhook.passes.width_problem import width_problem
 
 from .bench import DeviceBench, LocalBench, open_device
@@ -113,12 +112,11 @@ class Compiler:
 
         The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them.
         """
-        job, criterion = self.job, find_criterion(self.job.criterion)
-        module = cut_graph(self.program, Plan({}))
-        if job.data is None:
-            scores = criterion(self.program, module)
+        job = self.job
+        data = Data(job.data, job.loss, job.score_batches, self.progress) if job.data is not None else None
+        scores = score_axes(job.criterion, self.program, cut_graph(self.program, Plan({})), data)
+        if data is None:
             return Values(scores, {name: retained(s) for name, s in scores.items()})
-        scores = criterion(self.program, module, collect_gradients(module, job.data, job.loss, job.score_batches, self.progress))
         goal = share * cost.predict(dense_sizes(self.program)).seconds
         base = uniform_at(cost, self.candidates, goal)
         for _ in range(PROBES - 1):
@@ -216,9 +214,7 @@ def make_job(
 
 def _criterion(chosen: str | None, data: Loader | None) -> str:
     """The criterion's name; a wrong one is said at once, not after minutes of measuring."""
-    name = chosen or ("taylor" if data is not None else "l2")
-    find_criterion(name)
-    return name
+    return check_criterion(chosen or ("taylor" if data is not None else "l2"))
 
 
 def find_target(target: str | Target, threads: int = 1) -> Target:

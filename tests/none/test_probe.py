@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import billhook as bh
 from billhook.ir.plan import Plan, make_plan
 from billhook.passes.probe import plan_loss, probe_sizes, probed_worth, worth
-from billhook.passes.saliency_criteria import find_criterion
+from billhook.passes.saliency_criteria import score_axes
 from tests.support.tiny import batches, example, tiny
 
 
@@ -32,7 +32,7 @@ def test_sizes_cover_both_ends() -> None:
 
 def test_probes_are_losses_of_the_cut_network() -> None:
     program = bh.trace(tiny(), example())
-    scores = find_criterion("l2")(program, tiny())
+    scores = score_axes("l2", program, tiny(), None)
     candidates = {a.name: (a.size // 2, a.size) if a.prunable else (a.size,) for a in program.axes}
     base = {name: sizes[-1] for name, sizes in candidates.items()}
     data = batches()

@@ -10,8 +10,8 @@ from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.program import Program
 from billhook.passes.infer import infer_axes
-from billhook.passes.saliency import Gradients, index_sums
-from billhook.passes.saliency_criteria import CRITERIA, find_criterion
+from billhook.passes.saliency import Data, Gradients, index_sums
+from billhook.passes.saliency_criteria import CRITERIA, score_axes
 from billhook.passes.saliency_gradients import collect_gradients
 from billhook.passes.saliency_magnitude import Magnitude, l2
 from billhook.passes.saliency_taylor import Taylor, taylor
@@ -176,8 +176,8 @@ def test_scores_that_are_not_finite_are_refused(network: Residual, program: Prog
 
 def test_criteria_are_found_by_name(network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     for name in CRITERIA:
-        scores = find_criterion(name)(program, network, collect_gradients(network, batches, F.cross_entropy))
+        scores = score_axes(name, program, network, Data(batches, F.cross_entropy))
         assert {axis.name: (axis.size,) for axis in program.axes} == {axis: values.shape for axis, values in scores.items()}
         assert all(values.dtype == np.float64 and (values >= 0).all() for values in scores.values())
-    with pytest.raises(OptionError, match=r"'l3'.*l2"):
-        find_criterion("l3")
+    with pytest.raises(OptionError, match=r"'fpgn'; did you mean fpgm.*l2"):
+        score_axes("fpgn", program, network, None)
