@@ -1,5 +1,7 @@
 """What workloads and networks compute, by interpreting their calls with torch: the reference that every kernel must equal."""
 
+from collections.abc import Sequence
+
 import torch
 
 from .network import Network
@@ -10,10 +12,15 @@ _LAYOUT = "billhook.layout"  # changes only where elements lie in memory, so it 
 
 def run_workload(workload: Workload, tensors: tuple[torch.Tensor, ...]) -> torch.Tensor:
     """The workload's output for logical (torch-ordered) inputs. Pure."""
+    return run_calls(workload.calls, tensors)[-1].reshape(workload.output.shape)
+
+
+def run_calls(calls: Sequence[Call], tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """The inputs, then the value of every call, numbered as references number them. Pure; meta tensors give the shapes."""
     values = list(tensors)
-    for call in workload.calls:
+    for call in calls:
         values.append(_run_call(call, values))
-    return values[-1].reshape(workload.output.shape)
+    return tuple(values)
 
 
 def run_network(network: Network, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:

@@ -6,6 +6,8 @@ packages=(
   g++          # links the generated kernels into a library; builds the C++ runner of a bundle
   cmake        # configures the C++ runner
   make         # the targets of the Makefile
+  verilator    # simulates the FPGA accelerator cycle by cycle
+  yosys        # synthesises the FPGA accelerator, for its resources
   python3-venv # the environment of the Makefile, where the system's Python is used
 )
 
