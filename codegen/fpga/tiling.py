@@ -8,6 +8,8 @@ from billhook.ir.errors import OptionError
 from .accelerator import Accelerator
 from .shape import LayerShape
 
+_HEIGHTS = 4  # of strips that are tried
+
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
@@ -23,18 +25,18 @@ class Tiling:
 
 
 def tilings(shape: LayerShape, accelerator: Accelerator) -> Iterator[Tiling]:
-    """All tilings worth trying: strips of even height, as many input blocks at once as fit, in both orders."""
+    """The tilings worth trying: strips of even height from the largest that fits down, as many input blocks at once as fit, both orders.
+
+    Raises OptionError where not even one row fits, and says what would.
+    """
     height = shape.output.height
     counts = sorted({-(-height // strips) for strips in range(1, height + 1)}, reverse=True)
-    found = False
-    for rows in counts:
-        blocks = most_blocks(shape, rows, accelerator)
-        if blocks:
-            found = True
-            for inputs_stay in (True, False):
-                yield Tiling(rows, blocks, inputs_stay)
-    if not found:
+    fitting = [rows for rows in counts if most_blocks(shape, rows, accelerator)]
+    if not fitting:
         raise OptionError(why_not(shape, accelerator))
+    for rows in fitting[:_HEIGHTS]:
+        for inputs_stay in (True, False):
+            yield Tiling(rows, most_blocks(shape, rows, accelerator), inputs_stay)
 
 
 def rows_read(shape: LayerShape, rows: int) -> int:

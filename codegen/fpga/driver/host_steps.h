@@ -11,6 +11,7 @@ static inline int8_t *billhook_at(uint8_t *memory, const uint32_t *map, uint32_t
   return (int8_t *)memory + map[0] + pixel * columns + c % columns;
 }
 
+/* 0, or BILLHOOK_BAD_PROGRAM for a step that it does not know or whose length is wrong */
 int billhook_host_step(uint8_t *memory, uint32_t kind, const uint32_t *words, uint32_t count);
 
 #endif

@@ -6,6 +6,7 @@ module sequencer #(
 ) (
     input wire clk,
     input wire go,
+    input wire run,  // within a step
     input wire [AW:0] count,  // instructions in this step
     input wire we,
     input wire [AW+2:0] waddr,
@@ -19,7 +20,7 @@ module sequencer #(
 );
   reg [AW:0] pc;
   reg [3:0] word;
-  reg active, have, busy;
+  reg have, busy;
   wire [31:0] rdata;
   ram #(
       .WIDTH(32),
@@ -35,16 +36,15 @@ module sequencer #(
       .rdata(rdata)
   );
   assign start = have && !busy && permit;
-  assign finished = active && pc == count && !have && !busy;
+  assign finished = pc == count && !have && !busy;
   always @(posedge clk) begin
     if (go) begin
-      active <= 1'b1;
       pc <= 0;
       word <= 0;
       have <= 1'b0;
       busy <= 1'b0;
     end else begin
-      if (active && !have && pc != count) begin
+      if (run && !have && pc != count) begin
         if (word != 0) next <= {rdata, next[255:32]};
         if (word == 8) begin
           word <= 0;
