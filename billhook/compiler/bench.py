@@ -5,16 +5,16 @@ import queue
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, cast
 
 import numpy as np
 import torch
 
 from billhook.codegen import lower
 from billhook.codegen.artifact import Artifact
+from billhook.codegen.backend import Backend, Built, Measured, Timer, backend_of
 from billhook.codegen.cpu.candidate import Candidate
 from billhook.codegen.remote import DevicePool, Inferences
-from billhook.codegen.timer import KernelTimer, Measured
 from billhook.costmodel.machine import this_machine
 from billhook.costmodel.statistics import Timing, timing
 from billhook.devices import OWN, Device, check_architecture, device_processor, own_target
@@ -40,7 +40,7 @@ class Bench(Protocol):
         """The fastest correct candidate. MeasureError if there is none."""
         ...
 
-    def outputs(self, artifact: Artifact, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, artifact: Built, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """What a network makes of inputs."""
         ...
 
@@ -48,18 +48,20 @@ class Bench(Protocol):
 
 
 class LocalBench:
-    """This machine: a timer on each core that this process may use, or one on all of them for kernels of several threads.
+    """This machine: a timer on each core that this process may use; one for kernels of several threads, or of a GPU.
 
     Those of one thread count processor time, so they hardly disturb each other.
     """
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, backend: Backend | None = None) -> None:
+        backend = backend or backend_of(target)
         self.target = target
-        self.processor = this_machine().cpu
-        cores = sorted(os.sched_getaffinity(0)) if target.threads == 1 else [None]
-        self._timers = [KernelTimer(target, core=core) for core in cores]
+        self.processor = ", ".join(filter(None, (this_machine().cpu, backend.device(target))))
+        alone = target.threads > 1 or backend.device(target)
+        cores = [None] if alone else sorted(os.sched_getaffinity(0))
+        self._timers = [backend.timer(target, core) for core in cores]
         self.workers = len(self._timers)
-        self._idle: queue.SimpleQueue[KernelTimer] = queue.SimpleQueue()
+        self._idle: queue.SimpleQueue[Timer] = queue.SimpleQueue()
         for timer in self._timers:
             self._idle.put(timer)
 
@@ -70,7 +72,7 @@ class LocalBench:
         finally:
             self._idle.put(timer)
 
-    def outputs(self, artifact: Artifact, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, artifact: Built, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return list(artifact.run(*inputs))
 
     def close(self) -> None:
@@ -94,20 +96,20 @@ class DeviceBench:
     def measure(self, workload: Workload, candidates: tuple[Candidate, ...]) -> Measured:
         return self.pool.measure_candidates(workload, candidates, self.target)
 
-    def outputs(self, artifact: Artifact, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def outputs(self, artifact: Built, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         return [torch.from_numpy(o) for o in self._run(artifact, inputs, 1).outputs]
 
-    def time(self, artifact: Artifact, inputs: Sequence[torch.Tensor]) -> Timing:
+    def time(self, artifact: Built, inputs: Sequence[torch.Tensor]) -> Timing:
         """Latency of a network on the device: the fastest of its inferences, as on this machine."""
         return timing(self._run(artifact, inputs, _REPEATS).seconds, "minimum", provenance="device")
 
     def close(self) -> None:
         self.pool.close()
 
-    def _run(self, artifact: Artifact, inputs: Sequence[torch.Tensor], repeats: int) -> Inferences:
+    def _run(self, artifact: Built, inputs: Sequence[torch.Tensor], repeats: int) -> Inferences:
         with tempfile.TemporaryDirectory(prefix="billhook-") as folder:
             library = Path(folder, "network.so")
-            artifact.export(library)
+            cast("Artifact", artifact).export(library)  # devices are processors: others are refused when opened
             arrays = [np.ascontiguousarray(t.detach().numpy()) for t in inputs]
             return self.pool.run(library, arrays, self.target.threads, repeats=repeats)
 

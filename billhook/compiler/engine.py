@@ -9,8 +9,7 @@ from typing import Any, Self
 import torch
 from torch import fx
 
-from billhook.codegen.artifact import Artifact
-from billhook.codegen.build import build
+from billhook.codegen.backend import Backend, Built, backend_of
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
 from billhook.codegen.tuner import Tuner
 from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
@@ -48,7 +47,7 @@ Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 class Build:
     """A compiled network, the kernels it is made of, and its relative error against torch on the example inputs."""
 
-    artifact: Artifact
+    artifact: Built
     network: Network
     error: float
 
@@ -56,15 +55,24 @@ class Build:
 class Engine:
     """Kernels for one target. Use as a context manager: it holds measuring processes and an open database.
 
-    bench: where to measure; None is this machine. It is closed together with the engine.
+    bench: where to measure; None is this machine. It is closed together with the engine. backend: None is the target's own.
     """
 
-    def __init__(self, target: Target, database: Path, progress: Progress, trials: int = TRIALS, bench: Bench | None = None) -> None:
+    def __init__(
+        self,
+        target: Target,
+        database: Path,
+        progress: Progress,
+        trials: int = TRIALS,
+        bench: Bench | None = None,
+        backend: Backend | None = None,
+    ) -> None:
         self.target, self.progress = target, progress
-        self.bench: Bench = bench or LocalBench(target)
+        self.backend = backend or backend_of(target)
+        self.bench: Bench = bench or LocalBench(target, self.backend)
         self._store: Store = open_store(database)
         conditions = Conditions(fingerprint(target, self.bench.processor), f"trials:{trials}", installed_versions(SOFTWARE))
-        self._tuner = Tuner(target, trials, database.parent / "schedules")
+        self._tuner = Tuner(target, trials, database.parent / "schedules", self.backend)
         self._tuner.remember(
             (s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None
         )
@@ -92,7 +100,7 @@ class Engine:
     def build(self, graph: fx.GraphModule, example: Example) -> Build:
         """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""
         network = self.lower(graph, example).network
-        artifact = build(network, self.choices(network), self.target)
+        artifact = self.backend.build(network, self.choices(network), self.target)
         args, kwargs = example
         with torch.no_grad():
             expected = tensors_in(graph(*args, **kwargs))

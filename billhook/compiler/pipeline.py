@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 from torch.nn import functional as F
 
-from billhook.codegen.host import host_target
+from billhook.codegen.backend import target_named
 from billhook.costmodel.network_cost import NetworkCost
 from billhook.devices import OWN, Device, find_device
 from billhook.ir.capture import capture
@@ -105,7 +105,15 @@ class Compiler:
     def _contest(self, dense: Build) -> Contest | DeviceContest:
         if isinstance(self.engine.bench, DeviceBench):
             return DeviceContest(self.program, dense, self.job.peers, self.engine.bench)
-        return Contest(self.program, dense, self.job.peers, self.job.target.threads, self.progress)
+        contest = Contest(self.program, dense, self.job.peers if self._on_processor else (), self.job.target.threads, self.progress)
+        if not self._on_processor:
+            contest.absent |= dict.fromkeys(self.job.peers, f"it does not run on target {self.job.target.kind}")
+        return contest
+
+    @property
+    def _on_processor(self) -> bool:
+        """Whether kernels run on this machine's processor, as the peers do."""
+        return self.engine.backend.name == "llvm"
 
     def values(self, cost: NetworkCost, share: float) -> Values:
         """Scores by the job's criterion; with data, the axes are weighed by probes of the loss.
@@ -141,7 +149,7 @@ class Compiler:
         budget = self.job.budget.seconds(comparison.best_dense.seconds)
         return Result(
             budget=self.job.budget,
-            latency=BudgetedLatency(budget, fitted.predicted, comparison.ours_pruned),
+            latency=BudgetedLatency(budget, fitted.predicted.scaled(contest.drift(comparison)), comparison.ours_pruned),
             target=self.job.target,
             program=self.program,
             pruned=fitted.pruned,
@@ -154,7 +162,7 @@ class Compiler:
             stages=self.stages,
             reuse=self.engine.note_run(type(self.job.model).__qualname__),
             processor=self.engine.bench.processor,
-            peaks=None if isinstance(contest, DeviceContest) else measure_peaks(self.job.target),
+            peaks=measure_peaks(self.job.target) if self._on_processor and not isinstance(contest, DeviceContest) else None,
             noisy_kernels=len(self.engine.costs.noisy),
         )
 
@@ -218,12 +226,8 @@ def _criterion(chosen: str | None, data: Loader | None) -> str:
 
 
 def find_target(target: str | Target, threads: int = 1) -> Target:
-    """A target by name: "llvm" or "cpu" is this machine. Raises OptionError."""
-    if isinstance(target, Target):
-        return target
-    if target in {"llvm", "cpu"}:
-        return host_target(threads)
-    raise OptionError(f"target {target!r} is not supported yet; use llvm, which is this machine's processor")
+    """A target by name: "llvm" or "cpu" is this machine's processor, "opencl" its GPU. Raises OptionError, ToolchainError."""
+    return target if isinstance(target, Target) else target_named(target, threads)
 
 
 def device_target(device: Device, target: str | Target, threads: int) -> Target:
