@@ -1,50 +1,26 @@
 """Bundles: a folder with everything that a compiled network needs to run and to be checked, with or without Python."""
 
-import os
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 
 from billhook.ir.atomic import atomic_folder
-from billhook.ir.errors import BundleError
 from billhook.ir.latency import Latency
 from billhook.ir.plan import Plan
 from billhook.ir.planfile import versions, write_plan
 from billhook.ir.program import Program
 from billhook.ir.target import Target
 
-from .artifact import load_artifact
-from .bundle_machine import architecture, check_machine, required_features
-from .bundle_manifest import (
-    LIBRARY,
-    MANIFEST,
-    VECTOR,
-    LatencyPart,
-    Manifest,
-    TargetPart,
-    check_files,
-    digests,
-    read_manifest,
-    write_manifest,
-)
-from .bundle_runtime import add_runtime
+from .backend import Built, backend_named, backend_of
+from .bundle_manifest import MANIFEST, VECTOR, LatencyPart, Manifest, check_files, digests, read_manifest, write_manifest
 from .bundle_vector import TestVector, read_vector, relative_error, write_vector
 
 Timer = Callable[[Callable[[], object]], Latency]
 
-_RUNTIME = ("apache-tvm", "apache-tvm-ffi")
-_STDERR = 2
+RUNTIME = ("apache-tvm", "apache-tvm-ffi")
 _SLACK = 1.03  # what a repeated measurement of the same program may differ by
-
-
-class Exportable(Protocol):
-    """What a bundle needs of a built network: to write itself as one shared library with the entry `main`."""
-
-    def export(self, path: Path) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -55,7 +31,7 @@ class BundleContent:
     the outputs that torch computed from them. budget: seconds, or None if there was none.
     """
 
-    artifact: Exportable
+    artifact: Built
     target: Target
     program: Program
     plan: Plan
@@ -115,29 +91,18 @@ def write_bundle(folder: Path, content: BundleContent) -> None:
 
 def fill_bundle(stage: Path, content: BundleContent) -> Manifest:
     """Write a bundle into an empty folder that somebody else publishes; see `write_bundle`."""
-    library = stage / LIBRARY
-    library.parent.mkdir()
-    with _silent_runtime():
-        content.artifact.export(library)
-    made_for = architecture(library)
-    add_runtime(stage, made_for)
+    target = content.target
+    part = backend_of(target).write_parts(content.artifact, target, stage)
     (stage / VECTOR).parent.mkdir()
     write_vector((stage / VECTOR).parent, content.vector)
     write_plan(stage, content.plan, content.program, content.network)
-    target = content.target
     manifest = Manifest(
         schema_version=1,
-        target=TargetPart(
-            kind=target.kind,
-            mcpu=target.mcpu,
-            architecture=made_for,
-            features=required_features(target),
-            threads=target.threads,
-        ),
+        target=part,
         budget_s=content.budget,
         predicted=LatencyPart.of(content.predicted) if content.predicted else None,
         measured=LatencyPart.of(content.measured) if content.measured else None,
-        versions=versions(*_RUNTIME),
+        versions=versions(*RUNTIME),
         files=digests(stage),
     )
     write_manifest(stage, manifest)
@@ -154,35 +119,9 @@ def verify(bundle: Path, timer: Timer | None = None) -> Verification:
     """
     manifest = read_manifest(bundle)
     check_files(bundle, manifest)
-    check_machine(manifest.target.architecture, manifest.target.features)
-    _check_runtime(manifest)
     vector = read_vector((bundle / VECTOR).parent)
-    with _silent_runtime():
-        artifact = load_artifact(bundle / LIBRARY)
+    backend = backend_named(manifest.target.kind)
+    artifact = backend.load(bundle, manifest)
     outputs = [output.numpy() for output in artifact.run(*vector.inputs)]
-    latency = timer(artifact.bind(*vector.inputs)) if timer else None
+    latency = timer(artifact.bind(*vector.inputs)) if timer and backend.provenance else None
     return Verification(bundle, manifest, relative_error(outputs, vector.outputs), vector.tolerance, latency)
-
-
-@contextmanager
-def _silent_runtime() -> Generator[None]:
-    """TVM 0.27 prints a left-over debug line for every constant that it saves or loads, from C++ and thus to the file descriptor."""
-    kept = os.dup(_STDERR)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, _STDERR)
-    try:
-        yield
-    finally:
-        os.dup2(kept, _STDERR)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _check_runtime(manifest: Manifest) -> None:
-    """The library's byte code belongs to one release of TVM; post-releases of it are equal."""
-    here = versions(*_RUNTIME)
-    for package in _RUNTIME:
-        made_with = manifest.versions.get(package, "unknown")
-        if made_with.split(".post")[0] != here[package].split(".post")[0]:
-            remedy = f"install {package}=={made_with}, or use the C++ runner, which has its own"
-            raise BundleError(f"the bundle was made with {package} {made_with}, {here[package]} is installed; {remedy}")

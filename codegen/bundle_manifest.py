@@ -16,7 +16,7 @@ LIBRARY = "lib/model.so"
 VECTOR = "test/vector.txt"
 SCHEMA = 1
 
-_REQUIRED = (LIBRARY, VECTOR)
+_CODE = {"opencl": "lib/kernels.cl"}  # by kind of target; other kinds have LIBRARY
 
 
 class Part(BaseModel):
@@ -96,7 +96,7 @@ def read_manifest(bundle: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"
         raise BundleError(f"{path}: {where}: {first['msg']}; the bundle was altered, copy or save it again") from error
-    for name in _REQUIRED:
+    for name in (_CODE.get(manifest.target.kind, LIBRARY), VECTOR):
         if name not in manifest.files:
             raise BundleError(f"{path}: does not list {name}; the bundle was altered, copy or save it again")
     return manifest

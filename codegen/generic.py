@@ -48,7 +48,8 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
 @lru_cache(maxsize=256)
 def unscheduled(workload: Workload, target: Target) -> Any:
     """The kernel before scheduling: what the tuner starts from."""
-    backend = tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **({"mcpu": target.mcpu} if target.mcpu else {})})
+    given = {"mcpu": target.mcpu, "mtriple": target.triple}
+    backend = tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **{k: v for k, v in given.items() if v}})
     function = single_function(import_workload(workload), workload, backend)
     return _without_copies(function).with_attr("global_symbol", "kernel").with_attr("tirx.noalias", True)
 

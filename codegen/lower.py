@@ -88,7 +88,8 @@ def tvm_target(target: Target) -> Any:
     LLVM's Zen models have large loop buffers, for which it unrolls the inner loops until the accumulators spill.
     """
     mcpu = "icelake-server" if target.mcpu in ("znver4", "znver5") else target.mcpu
-    return tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **({"mcpu": mcpu} if mcpu else {})})
+    given = {"mcpu": mcpu, "mtriple": target.triple}
+    return tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **{k: v for k, v in given.items() if v}})
 
 
 def _template(candidate: Candidate) -> Template:

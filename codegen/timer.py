@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Self, TypeAlias
 
 from billhook.ir.errors import MeasureError
@@ -11,22 +11,13 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
 from . import lower
+from .backend import Measured
 from .child import Child
 from .cpu.candidate import Candidate, candidate_to_json
 
 _LOSING = 1.15  # a candidate this much slower than the best so far is not sampled further
 
 TimeCandidate: TypeAlias = Callable[[Candidate, float], Latency | str]  # latency or why not, given up above so many seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The fastest correct candidate of a workload, its latency, and the candidates that failed with the reason of each."""
-
-    workload: Workload
-    candidate: Candidate
-    latency: Latency
-    rejected: tuple[tuple[Candidate, str], ...] = ()
 
 
 class KernelTimer:

@@ -13,7 +13,8 @@ from billhook.ir.errors import MeasureError
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from . import generic, lower, metaschedule
+from . import generic, metaschedule
+from .backend import Backend, backend_of
 from .cpu.candidate import Candidate
 
 Family: TypeAlias = tuple[object, ...]
@@ -25,7 +26,8 @@ class Tuner:
     trials: schedules tried per family, 0 leaves kernels without a template untuned (and slow). work_dir: MetaSchedule's files.
     """
 
-    def __init__(self, target: Target, trials: int, work_dir: Path) -> None:
+    def __init__(self, target: Target, trials: int, work_dir: Path, backend: Backend | None = None) -> None:
+        self._backend = backend or backend_of(target)
         self._target, self._trials, self._work_dir = target, trials, work_dir
         self._anchors: dict[Family, list[Candidate]] = {}
         self._lock = threading.Lock()
@@ -38,7 +40,7 @@ class Tuner:
 
     def candidates(self, workload: Workload) -> tuple[Candidate, ...]:
         """What to build and time for this workload."""
-        plain = lower.candidates(workload, self._target)
+        plain = self._backend.candidates(workload, self._target)
         if not self._trials or not plain or plain[0].template != generic.NAME:
             return plain
         with self._lock:

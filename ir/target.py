@@ -10,7 +10,8 @@ class Target:
     kind: TVM's target kind ("llvm", "cuda", "opencl", ...); mcpu: the processor name that the code generator knows
     (for "cuda" the architecture, such as "sm_90");
     lanes: float32 lanes of the widest vector register; fine_lanes: the narrowest vector that still reaches the peak
-    (8 on Zen 4, whose core has two 256-bit pipes); registers: vector registers; threads: threads of one inference.
+    (8 on Zen 4, whose core has two 256-bit pipes); registers: vector registers; threads: threads of one inference;
+    triple: what the code is made for where that is not this machine ("aarch64-linux-gnu").
     """
 
     kind: str = "llvm"
@@ -19,9 +20,10 @@ class Target:
     fine_lanes: int = 8
     registers: int = 32
     threads: int = 1
+    triple: str = ""
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.mcpu or 'generic'}:{self.lanes}/{self.fine_lanes}x{self.registers}:t{self.threads}"
+        return f"{self.triple or self.kind}:{self.mcpu or 'generic'}:{self.lanes}/{self.fine_lanes}x{self.registers}:t{self.threads}"
 
     def channel_block(self, channels: int) -> int:
         """Block of the channel-blocked layout of a tensor with this many channels.

@@ -59,6 +59,13 @@ def compile_kernel(workload: Workload, gpu: Gpu, symbol: str, rank: int = 0) -> 
     return Kernel(tuple(devices), tuple(launches), sizes, folded, stages.literals, stages.output)
 
 
+def separate_sources(kernels: Iterable[Kernel], gpu: Gpu) -> dict[str, str]:
+    """The source of each device function by its name: TVM's code for several together declares all of them before each."""
+    build: Any = __import__("tvm.tirx.build", fromlist=["codegen_build"])
+    found = [(v.name_hint, f) for kernel in kernels for device in kernel.devices for v, f in device.functions.items()]
+    return {name: str(build.codegen_build(tvm.IRModule({name: f}), tvm_target(gpu)).inspect_source()) for name, f in found}
+
+
 def device_source(kernels: Iterable[Kernel], gpu: Gpu) -> str:
     """The device functions of all kernels in the GPU's language, as one translation unit."""
     functions = {v.name_hint: f for kernel in kernels for device in kernel.devices for v, f in device.functions.items()}
@@ -80,12 +87,9 @@ def evaluate(stages: Sequence[Stage], values: Mapping[str, np.ndarray]) -> dict[
 
 def tvm_target(gpu: Gpu) -> Any:
     """TVM's target for a GPU, with the limits that its schedule rules ask for."""
-    limits = {
-        "max_threads_per_block": gpu.group,
-        "max_shared_memory_per_block": gpu.local_bytes,
-        "thread_warp_size": gpu.warp,
-        "max_num_threads": gpu.group,
-    }
+    limits = {"max_shared_memory_per_block": gpu.local_bytes, "thread_warp_size": gpu.warp, "max_num_threads": gpu.group}
+    if gpu.kind != "webgpu":  # the only kind that has no such attribute
+        limits["max_threads_per_block"] = gpu.group
     return tvm.target.Target({"kind": gpu.kind, **({"arch": gpu.architecture} if gpu.architecture else {}), **limits}, host="llvm")
 
 

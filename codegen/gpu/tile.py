@@ -44,12 +44,20 @@ TILES = (
     Tile(32, 32, 16, 2, 2),
     Tile(16, 32, 16, 2, 1),
 )
+MOBILE_TILES = (  # of 32 or 64 threads
+    Tile(64, 64, 8, 8, 8),
+    Tile(32, 64, 8, 8, 4),
+    Tile(32, 32, 8, 4, 4),
+    Tile(16, 64, 8, 4, 4),
+    Tile(8, 32, 8, 2, 4),
+)
 _TRAFFIC = 24  # multiply-adds of a thread that cost what bringing it one operand from shared memory costs, roughly
 
 
 def ranked(rows: int, columns: int, gpu: Gpu) -> tuple[Tile, ...]:
     """Tiles for a rows x columns product that the GPU can hold, the statically most promising first."""
-    fitting = (tile for tile in TILES if tile.down * tile.across <= gpu.group and tile.shared_bytes <= gpu.local_bytes)
+    tiles = TILES if gpu.kind == "cuda" else (*TILES, *MOBILE_TILES)
+    fitting = (tile for tile in tiles if tile.down * tile.across <= gpu.group and tile.shared_bytes <= gpu.local_bytes)
     return tuple(sorted(fitting, key=lambda tile: _cost(tile, rows, columns, gpu.units)))
 
 
