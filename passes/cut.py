@@ -12,7 +12,7 @@ from billhook.ir.dims import Dim, extent, kept_mask, leaves
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, state_of, tensor_args
 
-from .module import TrainableGraph
+from .module import Materialised, TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input, describe_values
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -29,6 +29,13 @@ def cut_graph(program: Program, plan: Plan, state: Mapping[str, torch.Tensor] | 
     module = TrainableGraph(cut_state(program, plan) if state is None else state, cutter.graph())
     describe_values(module, cutter.shapes())
     return module
+
+
+def cut_nodes(program: Program, plan: Plan) -> Materialised:
+    """What `cut_graph` is made of: its state and its graph, and the node that stands for each dense one that is left."""
+    cutter = _Cutter(program, plan)
+    graph = cutter.graph()
+    return Materialised(cut_state(program, plan), graph, cutter.mapping)
 
 
 def cut_state(program: Program, plan: Plan) -> dict[str, torch.Tensor]:

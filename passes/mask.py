@@ -16,7 +16,7 @@ from billhook.ir.plan import Plan
 from billhook.ir.program import Program, Read, tensor_args
 
 from .cut import touches
-from .module import TrainableGraph
+from .module import Materialised, TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input
 
 Masks = Mapping[str, NDArray[np.bool_]]
@@ -24,7 +24,13 @@ Masks = Mapping[str, NDArray[np.bool_]]
 
 def mask_graph(program: Program, plan: Plan) -> TrainableGraph:
     """The dense network whose reads see only the kept indices: a trainable module of dense shape."""
-    return _Masker(program, plan).module()
+    made = mask_nodes(program, plan)
+    return TrainableGraph(made.state, made.graph)
+
+
+def mask_nodes(program: Program, plan: Plan) -> Materialised:
+    """What `mask_graph` is made of: its state and its graph, and the node that stands for each dense one."""
+    return _Masker(program, plan).nodes()
 
 
 class _Masker:
@@ -37,7 +43,7 @@ class _Masker:
         for read in program.reads:
             self.reads.setdefault(read.node, []).append(read)
 
-    def module(self) -> TrainableGraph:
+    def nodes(self) -> Materialised:
         batch = batch_input(self.program)
         dense = Sizes(self.new, {}, None)
         kept = Sizes(self.new, self.sizes, None)
@@ -47,7 +53,7 @@ class _Masker:
                 dense, kept = Sizes(self.new, {}, self.mapping[node]), Sizes(self.new, self.sizes, self.mapping[node])
         self.new.set_codegen(self.program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]
         self.new.lint()
-        return TrainableGraph({**self.program.state(), **self.buffers}, self.new)
+        return Materialised({**self.program.state(), **self.buffers}, self.new, self.mapping)
 
     def _emit(self, node: fx.Node, dense: Sizes, kept: Sizes) -> fx.Node:
         if node.op in {"placeholder", "get_attr", "output"}:

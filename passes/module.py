@@ -4,6 +4,7 @@ import copy
 import functools
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,6 +14,15 @@ from billhook.ir.deferred import DeferredGraphModule
 
 MODES = {"training", "train", "use_input_stats"}
 SWITCHES = "mode_arguments"  # in a node's meta: survives copies of graph and module
+
+
+@dataclass(frozen=True, slots=True)
+class Materialised:
+    """A graph made of a program's: its state by name, and the node that stands for each node of the program."""
+
+    state: Mapping[str, torch.Tensor]
+    graph: fx.Graph
+    mapping: Mapping[fx.Node, fx.Node]
 
 
 class TrainableGraph(DeferredGraphModule):

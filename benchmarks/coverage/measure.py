@@ -79,17 +79,17 @@ def measure(case: Case, row: Row, reached: Callable[[], None]) -> None:
     row.origin, row.stage = program.origin, "infer"
     program, row.analysis_s = _timed(lambda: run_passes(program, ANALYSIS)[0])
     describe(program, row)
-    tolerance = max(tolerance, 1e-5 if _mixes_precision(program) else 0.0)
+    tolerance = max(tolerance, 1e-5 if mixes_precision(program) else 0.0)
     row.stage = "cut"
     reached()
     plan = make_plan(program, half(program))
     small, row.cut_s = _timed(lambda: cut_graph(program, plan))
     row.kept_share = sum(p.numel() for p in small.parameters()) / max(1, row.parameters)
-    pruned = _run(small, args, kwargs)
+    pruned = outputs(small, args, kwargs)
     row.cut, row.stage = True, "oracle"
     reached()
-    masked = _run(mask_graph(program, plan), args, kwargs)
-    dense = _run(program.graph, args, kwargs)
+    masked = outputs(mask_graph(program, plan), args, kwargs)
+    dense = outputs(program.graph, args, kwargs)
     row.oracle_error = relative_error(pruned, masked)
     row.moved = relative_error(masked, dense)
     row.oracle_ok = row.oracle_error < tolerance and (row.moved > 100 * row.oracle_error or not plan.kept)
@@ -104,7 +104,7 @@ def precise(model: torch.nn.Module, args: Any, kwargs: Any) -> tuple[torch.nn.Mo
     """Model and example in float64, and the tolerance; in float32 where the model's own code insists on it."""
     wide, wide_args, wide_kwargs = model.double().eval(), *pytree.tree_map(_double, (args, kwargs))
     try:
-        _run(wide, wide_args, wide_kwargs)
+        outputs(wide, wide_args, wide_kwargs)
     except RuntimeError as failure:
         if "Float" not in str(failure) and "dtype" not in str(failure):
             raise
@@ -112,7 +112,7 @@ def precise(model: torch.nn.Module, args: Any, kwargs: Any) -> tuple[torch.nn.Mo
     return wide, wide_args, wide_kwargs, TOLERANCE
 
 
-def _mixes_precision(program: Program) -> bool:
+def mixes_precision(program: Program) -> bool:
     """Whether a float64 model computes in float32 somewhere (norms that cast): then its results agree to float32 only."""
     return any(getattr(node.meta.get("val"), "dtype", None) == torch.float32 for node in program.nodes())
 
@@ -122,7 +122,7 @@ def settle(model: torch.nn.Module, args: Any, kwargs: Any) -> None:
     layers multiply activations overflow at unit gain.
     """
     for seed in range(1, 8):
-        if all(bool(torch.isfinite(v).all()) for v in _run(model, args, kwargs) if v.is_floating_point()):
+        if all(bool(torch.isfinite(v).all()) for v in outputs(model, args, kwargs) if v.is_floating_point()):
             return
         redraw(model, seed, 0.85**seed)
     raise ValueError("no draw of the parameters gives finite outputs")
@@ -177,7 +177,8 @@ def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, A
     return bool(stepped) and all(bool(torch.isfinite(p).all()) for p in model.parameters())
 
 
-def _run(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+def outputs(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Flat outputs on a private copy of the example."""
     args, kwargs = copy.deepcopy((args, dict(kwargs)))
     with torch.no_grad():
         return tensors_in(model(*args, **kwargs))

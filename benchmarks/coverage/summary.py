@@ -15,6 +15,24 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "frozen": dict(_frozen(table).most_common()),
         "failures": {f"{r['set']}/{r['model']}": f"{r['stage']}: {r['error'][:300]}" for r in table if r["stage"] != "done"},
         "wrong": [f"{r['set']}/{r['model']}" for r in table if r["wrong"]],
+        "every_axis": {name: _alone([r for r in table if r["set"] == name]) for name in sorted({r["set"] for r in table})},
+    }
+
+
+def _alone(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Axes cut alone and compared with their mask: how many of how many, in how many models, and what was found."""
+    tried = [r["every_axis"] for r in rows if "checked" in r.get("every_axis", {})]
+    return {
+        "models": len(rows),
+        "models_tried": len(tried),
+        "models_complete": sum(r["stage"] == "done" for r in tried),
+        "axes": sum(r["prunable"] for r in rows),
+        "axes_checked": sum(r["checked"] for r in tried),
+        "cut_to_nothing": sum(r.get("vanished", 0) for r in tried),
+        "combinations": sum(r.get("combinations", 0) for r in tried),
+        "unseen": sum(len(r.get("unseen", [])) for r in tried),
+        "wrong": sum(len(r.get("wrong", [])) for r in tried),
+        "worst_error": max((r.get("worst_error", 0.0) for r in tried), default=0.0),
     }
 
 

@@ -1,0 +1,155 @@
+"""The oracle at the border of an axis: what a cut has to prove, without running what the cut cannot reach.
+
+A cut changes the values that have one of its axes among their dimensions, and what is computed between such values. All
+others are computed by the same operators, from the same shapes, in the cut and in the masked network. So the two agree
+everywhere if they agree on the values that leave this region: they alone are compared, with the dense values around them
+computed once for all plans. Agreement here implies agreement of the outputs; a difference here may still vanish further on.
+
+A graph that writes into values in place is run whole instead: there a value depends on when it is read.
+"""
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program, tensor_args
+from billhook.ir.tensors import tensors_in
+
+from .cut import cut_nodes, touches
+from .mask import mask_nodes
+from .module import Materialised
+from .oracle import relative_error
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """error: how far the cut is from the mask; moved: how far the mask is from the dense network. Both are the largest
+    difference of a value that leaves the region, relative to that value's largest masked magnitude.
+    """
+
+    error: float
+    moved: float
+
+
+class LocalOracle:
+    """Compares cut and masked networks of one program on one example, in the example's own precision.
+
+    It keeps the dense value of every node, so it needs the memory of all activations.
+    """
+
+    def __init__(self, program: Program, example: tuple[tuple[Any, ...], Mapping[str, Any]] | None = None) -> None:
+        self.program = program
+        self.order = list(program.nodes())
+        self.inputs = _inputs(program, *(example or program.example))
+        self.whole = any(map(_writes, self.order))
+        self.outputs = tensor_args(self.order[-1])
+        self.live = _ancestors(self.outputs, {})
+        self.dense = self._run(program.state(), self.order, {})
+
+    def compare(self, plan: Plan) -> Comparison:
+        """Cut against mask, and mask against the dense network, where the plan's axes end."""
+        if self.whole:
+            between, border = set(self.order), self.outputs
+        else:
+            region = _region(self.order, self.program, set(plan.kept))
+            between = _between(self.order, region)
+            border = [node for node in _border(self.order, region, between) if node in self.live]
+        cut, masked = (self._values(made(self.program, plan), border, between) for made in (cut_nodes, mask_nodes))
+        dense = [self.dense[node] for node in border]
+        return Comparison(_worst(cut, masked), _worst(masked, dense))
+
+    def _values(self, made: Materialised, wanted: list[fx.Node], between: set[fx.Node]) -> list[Any]:
+        """The values that stand for the wanted nodes, from dense values outside of the nodes in between."""
+        computed = between.union(wanted)
+        given = {new: self.dense[old] for old, new in made.mapping.items() if old not in computed and old.op != "output"}
+        needed = _ancestors([made.mapping[node] for node in wanted], given)
+        values = self._run(made.state, [node for node in made.graph.nodes if self.whole or node in needed], given)
+        return [values[made.mapping[node]] for node in wanted]
+
+    def _run(self, state: Mapping[str, torch.Tensor], order: Iterable[fx.Node], given: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
+        """The values of nodes in order; inputs are found by name, and copied where they might be written into."""
+        values: dict[fx.Node, Any] = {}
+        with torch.no_grad():
+            for node in order:
+                if node in given:
+                    values[node] = given[node]
+                elif node.op == "placeholder":
+                    values[node] = copy.deepcopy(self.inputs[node.name]) if self.whole else self.inputs[node.name]
+                elif node.op == "get_attr":
+                    values[node] = state[str(node.target)].clone() if self.whole else state[str(node.target)]
+                elif node.op == "call_function":
+                    args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
+                    target: Any = node.target
+                    values[node] = target(*args, **kwargs)
+        return values
+
+
+def _writes(node: fx.Node) -> bool:
+    return node.op == "call_function" and str(node.target).rpartition(".")[0].endswith("_")
+
+
+def _inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The example by the names of the graph's inputs."""
+    leaves = pytree.tree_leaves((args, dict(kwargs)))
+    names = [n.name for n in program.nodes() if n.op == "placeholder"]
+    if len(names) != len(leaves):
+        leaves = tensors_in(leaves)  # a concrete trace has inputs for tensors alone
+    return dict(zip(names, leaves, strict=True))
+
+
+def _region(order: Iterable[fx.Node], program: Program, names: set[str]) -> set[fx.Node]:
+    """Nodes whose value has one of the axes; a tuple of values belongs where an argument does."""
+    region: set[fx.Node] = set()
+    for node in order:
+        dims = program.types.get(node.name)
+        if dims is None:
+            if any(arg in region for arg in tensor_args(node)):
+                region.add(node)
+        elif any(touches(dim, names) for dim in dims):
+            region.add(node)
+    return region
+
+
+def _between(order: list[fx.Node], region: set[fx.Node]) -> set[fx.Node]:
+    """The region, and every node on a path that leaves it and comes back."""
+    below, above = set(region), set(region)
+    for node in order:
+        if node not in below and any(arg in below for arg in tensor_args(node)):
+            below.add(node)
+    for node in reversed(order):
+        if node not in above and any(user in above for user in node.users):
+            above.add(node)
+    return below & above
+
+
+def _border(order: Iterable[fx.Node], region: set[fx.Node], between: set[fx.Node]) -> list[fx.Node]:
+    """The values without cut axes by which the outside sees what happened inside."""
+
+    def leaves(node: fx.Node) -> bool:
+        if node in between:
+            return node not in region and any(user not in between for user in node.users)
+        return node.op != "output" and any(arg in region for arg in tensor_args(node))
+
+    return [node for node in order if leaves(node)]
+
+
+def _ancestors(wanted: Iterable[fx.Node], given: Mapping[fx.Node, Any]) -> set[fx.Node]:
+    stack, found = list(wanted), set[fx.Node]()
+    while stack:
+        node = stack.pop()
+        if node not in found:
+            found.add(node)
+            if node not in given:
+                stack.extend(node.all_input_nodes)
+    return found
+
+
+def _worst(left: list[Any], right: list[Any]) -> float:
+    pairs = zip(map(tensors_in, left), map(tensors_in, right), strict=True)
+    return max((relative_error(a, b) for a, b in pairs), default=0.0)
