@@ -82,7 +82,7 @@ class NetworkCost:
         shared: dict[tuple[object, ...], Surface] = {}
         self._surface_of: list[Surface] = []
         for kernel in self.kernels:
-            surface = Surface(kernel.family, _coordinate_widths(kernel, candidates), costs, flops)
+            surface = Surface(kernel.family, coordinate_widths(kernel, candidates), costs, flops)
             self._surface_of.append(shared.setdefault(_identity(surface), surface))
 
     @property
@@ -155,12 +155,12 @@ class NetworkCost:
         tables: list[CostTable] = []
         constant = self.overhead.constant.seconds
         for kernel, surface in zip(self.kernels, self._surface_of, strict=True):
-            widths = _coordinate_widths(kernel, grids)
+            widths = coordinate_widths(kernel, grids)
             seconds = surface.table(widths, pad_up=pad_up) + self.overhead.dispatch.seconds * surface.runs(widths)
             if seconds.size == 1:
                 constant += seconds.item()
             else:
-                tables.append(_composite_first(kernel, widths, seconds * calibration.scale))
+                tables.append(composite_first(kernel, widths, seconds * calibration.scale))
         return CostTables(tuple(tables), constant * calibration.scale + calibration.offset)
 
     def _running(self, sizes: Mapping[str, int]) -> list[tuple[Kernel, Surface, Latency]]:
@@ -172,7 +172,7 @@ class NetworkCost:
         return found
 
 
-def _coordinate_widths(kernel: Kernel, sizes: Mapping[str, Sequence[int]]) -> tuple[Widths, ...]:
+def coordinate_widths(kernel: Kernel, sizes: Mapping[str, Sequence[int]]) -> tuple[Widths, ...]:
     """The widths of each coordinate for given sizes of each axis: the sizes, or what follows from them, rounded up to the steps."""
     widths: list[Widths] = []
     for coordinate, step in zip(kernel.family.coordinates, kernel.family.steps, strict=True):
@@ -200,7 +200,8 @@ def _seconds_or_inf(surface: Surface) -> float:
     return latency.seconds if latency is not None else math.inf
 
 
-def _composite_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
+def composite_first(kernel: Kernel, widths: Sequence[Widths], seconds: Floats) -> CostTable:
+    """The table of a kernel over the coordinates that vary, those that follow from several axes first."""
     coordinates = kernel.family.coordinates
     varying = sorted((i for i, w in enumerate(widths) if len(w) > 1), key=lambda i: coordinates[i].axis is not None)
     fixed = [i for i, w in enumerate(widths) if len(w) == 1]
