@@ -60,6 +60,21 @@ def test_the_measured_table(tool: ModuleType) -> None:
     assert lines[-1].startswith("Budget 5.92 ms, measured 5.81 ms: met; allocation within 0.031% of the optimum; llvm:znver4")
 
 
+def test_the_kernels_table(tool: ModuleType) -> None:
+    common = {"model": "resnet18", "batch": 1, "precision": "float32", "variant": "dense"}
+    rows = [
+        {**common, "threads": 2, "runtimes": {"billhook": {"seconds": 0.01}, "OpenVINO": {"seconds": 0.0163}}},
+        {**common, "threads": 1, "runtimes": {"billhook": {"seconds": 0.0164}}},
+        {**common, "batch": 8, "threads": 1, "runtimes": {}},
+    ]
+    summary = {"ratio_to_best_peer": {"resnet18": {"1": 0.533, "2": 0.6135}}}
+    environment = {"cpu": "EPYC", "versions": {"torch": "2.13"}, "date": "2026-11-21"}
+    lines = tool.kernels_table({"rows": rows, "summary": summary, "environment": environment}).splitlines()
+    assert lines[0] == "| network | threads | billhook | OpenVINO | ours / best peer |"
+    assert lines[2:4] == ["| resnet18 | 1 | 16.4 | – | 0.53 |", "| resnet18 | 2 | 10.0 | 16.3 | 0.61 |"]
+    assert "EPYC; torch 2.13" in lines[-1]
+
+
 def test_the_table_goes_between_the_marks(tool: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     changed = tool.replace_section(readme, "TABLE")
