@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+from .codegen.arm.targets import PROCESSORS, arm_target
+from .codegen.arm.toolchain import cross_compiler
 from .codegen.device import Device, Facts, parse_address
 from .codegen.host import cpu_target, flags_in
 from .costmodel.machine import parse_cpu
@@ -15,6 +17,7 @@ from .ir.target import Target
 from .options import suggest
 
 FILE = "devices.json"
+ARM64 = "aarch64"
 OWN = ("llvm", "cpu")  # target texts that mean the device's own processor
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _KEYS = {"tracker", "key", "target", "timeout"}
@@ -74,16 +77,20 @@ def device_processor(device: Device, facts: Facts) -> str:
 def own_target(device: Device, facts: Facts, threads: int) -> Target:
     """The target that a device's own processor is. DeviceError where it cannot be told, or kernels cannot be made for it here."""
     check_architecture(device, facts)
+    if facts.architecture == ARM64 != platform.machine():
+        return arm_target(facts.mcpu if facts.mcpu in PROCESSORS else "generic", threads)
     if not facts.mcpu:
         raise DeviceError(f"device {device.name} does not tell its processor: its runtime has no compiler; install the full TVM there")
     return cpu_target(facts.mcpu, flags_in(facts.cpuinfo), facts.architecture, threads)
 
 
 def check_architecture(device: Device, facts: Facts) -> None:
-    """DeviceError where the device runs another kind of code than this machine makes."""
+    """DeviceError where the device runs a kind of code that this machine does not make, ToolchainError where it lacks the compiler."""
     here = platform.machine()
-    if facts.architecture and facts.architecture != here:
-        raise DeviceError(f"device {device.name} runs {facts.architecture} code; only devices of this machine's {here} can be measured on")
+    if facts.architecture == ARM64 != here:
+        cross_compiler()
+    elif facts.architecture and facts.architecture != here:
+        raise DeviceError(f"device {device.name} runs {facts.architecture} code; only devices of {here} and {ARM64} can be measured on")
 
 
 def _device(path: Path, name: str, entry: Any) -> Device:

@@ -27,6 +27,10 @@ tvm.ir.save_json(tvm.tirx.IntImm("int32", 1))
 target = host_target()
 print(f"makes code for {target.mcpu or 'a generic processor'}, {target.lanes} lanes of float32")
 """
+_OPENCL_PROBE = """
+from billhook.codegen.opencl.devices import local_device
+print(local_device().name)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,11 @@ def examine(database: Path) -> list[Finding]:
         lambda: _package("onnxruntime", "comparison with ONNX Runtime", required=False),
         lambda: _package("onnxscript", "comparison with ONNX Runtime: the export", required=False),
         lambda: _package("openvino", "comparison with OpenVINO", required=False),
+        lambda: _package("pyopencl", "target opencl", required=False),
+        lambda: _tool("aarch64-linux-gnu-g++", "g++-aarch64-linux-gnu", "target arm64: linking"),
+        lambda: _tool("qemu-aarch64", "qemu-user", "target arm64: running here"),
+        lambda: _tool("llvm-mca", "llvm", "target arm64: static estimates"),
+        _opencl,
         lambda: _space(database.parent),
         lambda: _database(database),
     )
@@ -137,6 +146,23 @@ def _cmake() -> Finding:
     if shutil.which("cmake") is None:
         return Finding("CMake", "not found", False, needed_for, "install cmake (tools/install-debian.sh)", required=False)
     return Finding("CMake", _run(["cmake", "--version"])[1], True, needed_for, required=False)
+
+
+def _tool(name: str, package: str, needed_for: str) -> Finding:
+    """A program that only some targets need."""
+    if shutil.which(name) is None:
+        return Finding(name, "not found", False, needed_for, f"install {package} (tools/install-debian.sh)", required=False)
+    return Finding(name, _run([name, "--version"])[1], True, needed_for, required=False)
+
+
+def _opencl() -> Finding:
+    """The OpenCL device that target opencl means; asked in a child, since a driver may crash."""
+    needed_for = "target opencl: running and tuning kernels here"
+    code, text = _run([sys.executable, "-c", _OPENCL_PROBE], timeout=120)
+    if code == 0:
+        return Finding("OpenCL device", text, True, needed_for, required=False)
+    remedy = "install the GPU's driver, or pocl-opencl-icd for OpenCL on the processor (tools/install-debian.sh)"
+    return Finding("OpenCL device", "none", False, needed_for, remedy, required=False)
 
 
 def _space(folder: Path) -> Finding:

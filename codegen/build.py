@@ -26,12 +26,16 @@ def build(network: Network, choices: Mapping[Workload, Candidate], target: Targe
 
     MeasureError if a workload has no choice.
     """
+    return Artifact(executable(network, choices, target), tuple(k.name for k in network.kernels), target.threads)
+
+
+def executable(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Any:
+    """TVM's executable of a network, which another machine may be meant to run. MeasureError if a workload has no choice."""
     missing = next((k for k in network.kernels if k.workload not in choices), None)
     if missing is not None:
         raise MeasureError(f"kernel '{missing.name}' has no chosen candidate: {missing.workload}; measure its workload first")
     module = _Assembler(network, choices, target).module()
-    executable = tvm.compile(module, lower.tvm_target(target), relax_pipeline=_pipeline())
-    return Artifact(executable, tuple(k.name for k in network.kernels), target.threads)
+    return tvm.compile(module, lower.tvm_target(target), relax_pipeline=_pipeline())
 
 
 def _pipeline() -> Any:

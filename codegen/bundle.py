@@ -1,5 +1,6 @@
 """Bundles: a folder with everything that a compiled network needs to run and to be checked, with or without Python."""
 
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,8 +121,14 @@ def verify(bundle: Path, timer: Timer | None = None) -> Verification:
     manifest = read_manifest(bundle)
     check_files(bundle, manifest)
     vector = read_vector((bundle / VECTOR).parent)
-    backend = backend_named(manifest.target.kind)
+    backend = backend_named(_backend_name(manifest))
     artifact = backend.load(bundle, manifest)
     outputs = [output.numpy() for output in artifact.run(*vector.inputs)]
     latency = timer(artifact.bind(*vector.inputs)) if timer and backend.provenance else None
     return Verification(bundle, manifest, relative_error(outputs, vector.outputs), vector.tolerance, latency)
+
+
+def _backend_name(manifest: Manifest) -> str:
+    """Which backend runs the bundle here: for another machine's code, the one that emulates it, if there is one."""
+    foreign = manifest.target.architecture == "aarch64" and platform.machine() not in ("aarch64", "arm64")
+    return "arm64" if foreign else manifest.target.kind

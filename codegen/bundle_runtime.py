@@ -1,6 +1,7 @@
 """What a bundle carries besides the network, so that it runs without Python: runtime libraries, headers, runner, licences."""
 
 import shutil
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -17,15 +18,15 @@ RUNNER_SOURCES = ("CMakeLists.txt", "main.cc", "model.h", "vector.h")
 _HEADERS = ("dlpack", "tvm")
 
 
-def add_runtime(bundle: Path, made_for: str) -> None:
+def add_runtime(bundle: Path, made_for: str, runtime: Sequence[Path] = ()) -> None:
     """Copy the runtime libraries to lib/, the runner with the headers that it needs to runner/, and the licences.
 
-    made_for: architecture of the bundle's library, which the installed runtime must share.
+    made_for: architecture of the bundle's library, which the runtime must share; runtime: its libraries, by default the installed ones.
 
     Raises:
         BundleError: the installed runtime is for another architecture, or has no licence file.
     """
-    for library in (Path(tvm.libinfo.find_libtvm_runtime()), Path(tvm_ffi.libinfo.find_libtvm_ffi())):
+    for library in runtime or (Path(tvm.libinfo.find_libtvm_runtime()), Path(tvm_ffi.libinfo.find_libtvm_ffi())):
         if architecture(library) != made_for:
             raise BundleError(f"{library}: is for {architecture(library)}, the bundle for {made_for}; no runtime for it is installed")
         shutil.copyfile(library, bundle / "lib" / library.name)

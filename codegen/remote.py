@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from billhook.ir.errors import DeviceError, MeasureError
-from billhook.ir.latency import Latency
+from billhook.ir.latency import Latency, Provenance
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
@@ -120,7 +120,7 @@ class DevicePool:
         if "rejected" in reply:
             return str(reply["rejected"])
         self._check_equal(reply["cpuinfo"])
-        return Latency(reply["seconds"], reply["low"], reply["high"], "device")
+        return Latency(reply["seconds"], reply["low"], reply["high"], provenance_of(reply["cpuinfo"], target))
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """The reply of whatever server takes the request; another one gets it if the first is lost."""
@@ -179,6 +179,11 @@ class _Line:
             except (EOFError, TimeoutError) as error:
                 raise DeviceError("the process that talks to the device does not start; run `billhook doctor`") from error
         return self._child
+
+
+def provenance_of(cpuinfo: str, target: Target) -> Provenance:
+    """What times of a server are: an arm64 server whose processor is an x86 one runs under emulation, so its times mean nothing."""
+    return "simulated" if target.triple.startswith("aarch64") and "vendor_id" in cpuinfo else "device"
 
 
 def _also(lost: list[str]) -> str:

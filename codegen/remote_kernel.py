@@ -55,9 +55,10 @@ def remote_library(workload: Workload, candidate: Candidate, target: Target, buf
     return tvm.tirx.build(tvm.IRModule(functions), target=tvm_target(target))
 
 
-def cpuinfo_library(kind: str) -> Any:
-    """A module with CPUINFO alone, for any processor of this machine's architecture."""
-    return tvm.tirx.build(tvm.IRModule({CPUINFO: _cpuinfo()}), target=tvm.target.Target({"kind": kind}))
+def cpuinfo_library(kind: str, triple: str = "") -> Any:
+    """A module with CPUINFO alone, for any processor of this machine's architecture or of the triple's."""
+    target = {"kind": kind, **({"mtriple": triple} if triple else {})}
+    return tvm.tirx.build(tvm.IRModule({CPUINFO: _cpuinfo()}), target=tvm.target.Target(target))
 
 
 def _function(name: str, arguments: Sequence[tuple[int, str]], body: Callable[..., None]) -> Any:

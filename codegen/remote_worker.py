@@ -23,6 +23,8 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Workload, workload_from_json
 
 from . import lower
+from .arm.targets import LINUX
+from .arm.toolchain import cross_compiler
 from .child import serve
 from .cpu.candidate import Candidate, candidate_from_json
 from .device import Address, Facts
@@ -85,21 +87,22 @@ class RemoteWorker:
                 raise MeasureError(_slow(seconds)) from error
             raise _LostError(f"the server at {grant.host}:{grant.port} is gone: {_last_line(error)}") from error
 
-    def _load(self, session: Any, module: Any) -> Any:
-        """A built module on the device."""
+    def _load(self, session: Any, module: Any, triple: str = "") -> Any:
+        """A built module on the device. triple: what it was made for, where that is not this machine."""
+        compiler = cross_compiler() if triple else find_compiler()
         with tempfile.TemporaryDirectory(prefix="billhook-") as folder:
             library = Path(folder, "kernel.so")
-            module.export_library(str(library), cc=find_compiler())
+            module.export_library(str(library), cc=compiler)
             session.upload(str(library))
         return session.load_module(library.name)
 
     def _facts(self, _request: dict[str, Any]) -> dict[str, Any]:
         with self._session(self._timeout) as session:
             mcpu, triple = (_asked(session, f"target.llvm_get_system_{what}") for what in ("cpu", "triple"))
-            if triple.partition("-")[0] == _asked(None, "target.llvm_get_system_triple").partition("-")[0]:
-                cpuinfo = _read_cpuinfo(session, self._load(session, cpuinfo_library("llvm")))
-            else:
-                cpuinfo = ""
+            there, here = (t.partition("-")[0] for t in (triple, _asked(None, "target.llvm_get_system_triple")))
+            foreign = LINUX if there == "aarch64" != here else ""
+            known = foreign or there == here
+            cpuinfo = _read_cpuinfo(session, self._load(session, cpuinfo_library("llvm", foreign), foreign)) if known else ""
         facts = Facts(cpuinfo, mcpu, triple)
         return {"cpuinfo": facts.cpuinfo, "mcpu": facts.mcpu, "triple": facts.triple}
 
@@ -117,7 +120,7 @@ class RemoteWorker:
             copies = self._copies(buffers)
             module = remote_library(workload, candidate, target, buffers, copies)
             with self._session(self._timeout) as session:
-                loaded = self._load(session, module)
+                loaded = self._load(session, module, target.triple)
                 _use_threads(session, target.threads)
                 seconds = self._time(session, loaded, arrays, buffers, copies, request)
                 return {**_quartiles(seconds), "cpuinfo": _read_cpuinfo(session, loaded)}

@@ -14,12 +14,12 @@ from billhook.codegen import lower
 from billhook.codegen.artifact import Artifact
 from billhook.codegen.backend import Backend, Built, Measured, Timer, backend_of
 from billhook.codegen.cpu.candidate import Candidate
-from billhook.codegen.remote import DevicePool, Inferences
+from billhook.codegen.remote import DevicePool, Inferences, provenance_of
 from billhook.costmodel.machine import this_machine
 from billhook.costmodel.statistics import Timing, timing
 from billhook.devices import OWN, Device, check_architecture, device_processor, own_target
 from billhook.ir.errors import OptionError
-from billhook.ir.latency import Latency
+from billhook.ir.latency import Latency, Provenance
 from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, TensorType, Workload
 
@@ -83,8 +83,9 @@ class LocalBench:
 class DeviceBench:
     """A remote device. Made by `open_device`; a context manager, since it holds processes that talk to the device."""
 
-    def __init__(self, pool: DevicePool, target: Target, processor: str) -> None:
+    def __init__(self, pool: DevicePool, target: Target, processor: str, provenance: Provenance = "device") -> None:
         self.pool, self.target, self.processor = pool, target, processor
+        self.provenance: Provenance = provenance  # "simulated" where the server runs under emulation
         self.workers = pool.workers
 
     def __enter__(self) -> Self:
@@ -101,7 +102,7 @@ class DeviceBench:
 
     def time(self, artifact: Built, inputs: Sequence[torch.Tensor]) -> Timing:
         """Latency of a network on the device: the fastest of its inferences, as on this machine."""
-        return timing(self._run(artifact, inputs, _REPEATS).seconds, "minimum", provenance="device")
+        return timing(self._run(artifact, inputs, _REPEATS).seconds, "minimum", provenance=self.provenance)
 
     def close(self) -> None:
         self.pool.close()
@@ -125,7 +126,8 @@ def open_device(device: Device, target: Target | None = None, threads: int = 1) 
     try:
         facts = pool.facts()
         check_architecture(device, facts)
-        return DeviceBench(pool, target or own_target(device, facts, threads), device_processor(device, facts))
+        found = target or own_target(device, facts, threads)
+        return DeviceBench(pool, found, device_processor(device, facts), provenance_of(facts.cpuinfo, found))
     except BaseException:
         pool.close()
         raise

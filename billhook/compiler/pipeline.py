@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import nn
 from torch.nn import functional as F
 
-from billhook.codegen.backend import target_named
+from billhook.codegen.backend import backend_of, target_named
 from billhook.costmodel.network_cost import NetworkCost
 from billhook.devices import OWN, Device, find_device
 from billhook.ir.capture import capture
@@ -242,6 +242,11 @@ def device_target(device: Device, target: str | Target, threads: int) -> Target:
 
 def run_job(job: Job, progress: Progress) -> Result:
     """Compile one job."""
+    if job.device is None and backend_of(job.target).provenance is None:
+        raise OptionError(
+            f"target {job.target} cannot be measured here: static estimates and emulation give no milliseconds for a budget;"
+            " add --device for a board that runs the RPC server (docs/targets.md)"
+        )
     bench = open_device(job.device, job.target) if job.device is not None else LocalBench(job.target)
     with closing(bench), Engine(job.target, job.database, progress, bench=bench) as engine:
         return Compiler(job, engine, progress).run()

@@ -33,7 +33,7 @@ class OpenClBackend:
         """A GPU's own clock, or the host's where the driver is PoCL on the processor."""
         return "host" if is_processor(local_device()) else "device"
 
-    def target(self, device: str, threads: int) -> Target:  # noqa: ARG002 - a GPU has as many as it has
+    def target(self, device: str, threads: int) -> Target:
         found = opencl_target(device or LOCAL)
         gpu_of(found)
         return found
@@ -57,7 +57,7 @@ class OpenClBackend:
     def lower(self, workload: Workload, candidate: Candidate, target: Target) -> Any:
         return compile_candidate(workload, candidate, gpu_of(target), "kernel").devices
 
-    def timer(self, target: Target, core: int | None) -> Timer:  # noqa: ARG002 - kernels do not run on a core of this process
+    def timer(self, target: Target, core: int | None) -> Timer:
         if target.mcpu != LOCAL:
             raise DeviceError(
                 f"{gpu_of(target).name} is not on this machine, so nothing can be timed on it; compile for opencl here,"
@@ -78,7 +78,7 @@ class OpenClBackend:
         add_host(stage)
         return TargetPart(kind="opencl", mcpu=program.gpu.name, architecture="opencl", features=(), threads=target.threads)
 
-    def load(self, bundle: Path, manifest: Manifest) -> Built:  # noqa: ARG002 - the program says what it needs
+    def load(self, bundle: Path, manifest: Manifest) -> Built:
         return OpenClArtifact(load_program(bundle / "lib"), ())
 
 

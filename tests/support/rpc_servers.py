@@ -42,6 +42,13 @@ class Processes:
         self._wait(key, before + count)
         return begun
 
+    def serve_program(self, command: list[str], key: str) -> subprocess.Popen[bytes]:
+        """Start another server's program and wait until it is registered."""
+        before = registered(self.tracker, key)
+        process = self._run(command)
+        self._wait(key, before + 1)
+        return process
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """As a power cut would."""
         os.killpg(process.pid, signal.SIGKILL)
@@ -53,7 +60,9 @@ class Processes:
                 self.kill(process)
 
     def _start(self, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", module, *arguments]
+        return self._run([sys.executable, "-m", module, *arguments])
+
+    def _run(self, command: list[str]) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
             command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=_die_with_parent
         )

@@ -165,3 +165,15 @@ def test_what_exceeds_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         check_launches(launches, 1 << 20, small)
     with pytest.raises(MeasureError, match=f"not one of OpenCL's.*{NAME}|{NAME}"):
         build(network, {k.workload: Candidate("conv") for k in network.kernels}, target)
+
+
+@pytest.mark.parametrize(("kind", "word"), [("metal", "kernel void"), ("webgpu", "@compute")])
+def test_metal_and_webgpu_are_emitted_and_labelled(kind: str, word: str, tmp_path: Path) -> None:
+    from billhook.codegen.gpu.emit import emit
+
+    *sources, launches = emit(residual_network(), kind, tmp_path / kind)
+    assert all(word in path.read_text() for path in sources)
+    assert all(path.read_text().startswith("// emitted, not built") for path in sources)
+    assert '"status": "emitted, not built"' in launches.read_text()
+    with pytest.raises(OptionError, match="use one of metal, webgpu"):
+        emit(residual_network(), "glide", tmp_path / "x")
