@@ -28,7 +28,10 @@ MOVES = frozenset(
 )  # fmt: skip
 UNARY = frozenset(
     f"aten.{name}.default"
-    for name in ("gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "elu", "leaky_relu", "relu", "relu6", "hardtanh", "clamp", "clamp_min")
+    for name in (
+        "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "elu", "leaky_relu",
+        "relu", "relu6", "hardtanh", "clamp", "clamp_min",
+    )
 )  # fmt: skip
 
 
@@ -63,15 +66,20 @@ def meta_values(workload: Workload) -> tuple[torch.Tensor, ...]:
 
 def _operation(workload: Workload, place: int, shapes: Sequence[tuple[int, ...]]) -> Fused:
     op = workload.calls[place].op
-    if op in LAYERS or (op == ADD and _is_sum(workload, place, shapes)):
+    if op in LAYERS or (op == ADD and (_is_sum(workload, place, shapes) or is_bias(workload, place, shapes))):
         return _with_epilogue(workload, place, shapes)
-    for kind, known in (("move", MOVES), ("unary", UNARY), ("norm", {"aten.layer_norm.default"}), ("attention", {_ATTENTION})):
+    for kind, known in _HOST:
         if op in known:
-            return Fused(kind, place, place)  # type: ignore[arg-type]
+            return Fused(kind, place, place)
     raise CaptureError(f"{op} has no place on the FPGA accelerator, nor among what its host computes; express the network without it")
 
 
-_ATTENTION = "aten.scaled_dot_product_attention.default"
+_HOST: tuple[tuple[Kind, frozenset[str]], ...] = (
+    ("move", MOVES),
+    ("unary", UNARY),
+    ("norm", frozenset({"aten.layer_norm.default"})),
+    ("attention", frozenset({"aten.scaled_dot_product_attention.default"})),
+)
 
 
 def _is_sum(workload: Workload, place: int, shapes: Sequence[tuple[int, ...]]) -> bool:
@@ -80,12 +88,37 @@ def _is_sum(workload: Workload, place: int, shapes: Sequence[tuple[int, ...]]) -
     return len(refs) == 2 and shapes[refs[0].index] == shapes[refs[1].index] and dict(call.kwargs).get("alpha", 1) == 1
 
 
+def is_bias(workload: Workload, place: int, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Whether a call adds a constant per channel to a map."""
+    call = workload.calls[place]
+    refs = references(call)
+    if len(refs) != 2 or call.op != ADD or dict(call.kwargs).get("alpha", 1) != 1:
+        return False
+    source = source_of(workload, call)
+    (other,) = [r for r in refs if r != source] or [source]
+    if other.index >= len(workload.roles) or workload.roles[other.index] != "parameter" or source == other:
+        return False
+    result = shapes[len(workload.inputs) + place]
+    given = (1,) * (len(result) - len(shapes[other.index])) + shapes[other.index]
+    channel = 1 if len(result) == 4 else len(result) - 1
+    wanted = tuple(n if d == channel else 1 for d, n in enumerate(result))
+    return given == wanted and shapes[source.index] == result and given != result
+
+
+def source_of(workload: Workload, call: Call) -> Ref:
+    """The value that a layer streams through the array: the first that is no parameter."""
+    refs = references(call)
+    return next((r for r in refs if r.index >= len(workload.roles) or workload.roles[r.index] == "activation"), refs[0])
+
+
 def _with_epilogue(workload: Workload, place: int, shapes: Sequence[tuple[int, ...]]) -> Fused:
     """A layer takes a sum and a clamp behind it along, where nothing else reads what is between."""
     inputs, last, residual = len(workload.inputs), place, None
     result = Ref(inputs + place)
-    if workload.calls[place].op == ADD:
-        residual = references(workload.calls[place])[1]
+    call = workload.calls[place]
+    if call.op == ADD and not is_bias(workload, place, shapes):
+        first, second = references(call)
+        residual = second if source_of(workload, call) == first else first
     following = _only_reader(workload, result)
     if residual is None and following == last + 1 and workload.calls[following].op == ADD and _is_sum(workload, following, shapes):
         others = [r for r in references(workload.calls[following]) if r != result]
@@ -98,9 +131,10 @@ def _with_epilogue(workload: Workload, place: int, shapes: Sequence[tuple[int, .
     return Fused("layer", place, last, residual, low, high)
 
 
-def _only_reader(workload: Workload, value: Ref) -> int | None:
+def _only_reader(workload: Workload, value: Ref) -> int:
+    """The call that reads a value, if it is the only one and reads it once; else -1."""
     readers = [i for i, call in enumerate(workload.calls) if value in references(call)]
-    return readers[0] if len(readers) == 1 and references(workload.calls[readers[0]]).count(value) == 1 else None
+    return readers[0] if len(readers) == 1 and references(workload.calls[readers[0]]).count(value) == 1 else -1
 
 
 def _bounds(call: Call) -> tuple[float, float] | None:
@@ -147,12 +181,12 @@ def map_shape(shape: Sequence[int]) -> MapShape:
 def layer_shape(workload: Workload, operation: Fused, shapes: Sequence[tuple[int, ...]]) -> LayerShape:
     """The layer of an operation, without borders. Raises CaptureError for forms that the accelerator does not have."""
     call = workload.calls[operation.first]
-    source = map_shape(shapes[references(call)[0].index])
+    source = map_shape(shapes[source_of(workload, call).index])
     output = map_shape(shapes[len(workload.inputs) + operation.last])
     kernel, stride, padding, groups, maximum = (1, 1), (1, 1), (0, 0), source.channels, False
     if call.op == "aten.conv2d.default":
         kernel = tuple(shapes[references(call)[1].index][2:])
-        stride, padding, groups = _two(call.args[3]), _two(call.args[4]), int(call.args[6])  # type: ignore[arg-type]
+        stride, padding, groups = _two(call.args[3]), _two(call.args[4]), _two(call.args[6])[0]
         _need(_two(call.args[5]) == (1, 1), call, "a dilation")
     elif call.op == "aten.linear.default":
         _need(len(shapes[references(call)[0].index]) != 4, call, "a linear map of a tensor with four dimensions")
@@ -178,8 +212,10 @@ def _global(call: Call, source: MapShape, result: tuple[int, ...]) -> tuple[int,
     if call.op == "aten.mean.dim":
         dims = call.args[1] if isinstance(call.args[1], tuple) else ()
         _need(
-            {int(d) % 4 for d in dims} == {2, 3} and source.channels == result[1], call, "a mean over other dimensions than a map's pixels"
-        )  # type: ignore[arg-type]
+            {d % 4 for d in dims if isinstance(d, int)} == {2, 3} and source.channels == result[1],
+            call,
+            "a mean over other dimensions than a map's pixels",
+        )
         return source.height, source.width
     height, width = result[2], result[3]
     _need(source.height % height == 0 and source.width % width == 0, call, "an average over unequal parts")

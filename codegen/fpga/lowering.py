@@ -13,7 +13,7 @@ from billhook.ir.reference import run_calls
 from billhook.ir.workload import Call, Ref, Workload
 
 from .calibrate import calibrate, value_name
-from .fuse import Fused, fused, layer_shape, map_shape, meta_values, references
+from .fuse import Fused, fused, is_bias, layer_shape, map_shape, meta_values, references, source_of
 from .layer import Int8, Layer
 from .operations import EXP_STEPS, MEAN_BITS, NORM_BITS, Attention, Gather, Norm, Operation, Part, run_operation
 from .quantise import Scales, fixed_point, quantise, quantise_weights, requantisation
@@ -185,12 +185,15 @@ class _Lowering:
     def _layer(self, workload: Workload, operation: Fused, shapes: list[tuple[int, ...]], names: list[str]) -> None:
         call, output = workload.calls[operation.first], names[len(workload.inputs) + operation.last]
         shape = layer_shape(workload, operation, shapes)
-        source = self._map(names[references(call)[0].index])
+        source = self._map(names[source_of(workload, call).index])
         residual = self._map(names[operation.residual.index]) if operation.residual is not None else None
         given = self.maps[source]
         if shape.maximum and shape.padding != (0, 0) and given.least < 0:
             raise CaptureError(f"value {output}: max pooling with padding needs an input that is never negative; put the ReLU before it")
-        weight, steps, bias = self._weights(call, workload, names, shape.kernel, shape.output.channels)
+        weight, steps, bias = self._weights(call, names, shape.kernel, shape.output.channels)
+        if is_bias(workload, operation.first, shapes):
+            constant = next(r for r in references(call) if r != source_of(workload, call))
+            bias = self.network.constants[names[constant.index]].detach().double().numpy().reshape(-1)
         scale = given.scale if shape.maximum else self.scales[output]
         scales = Scales(given.scale, scale, self.maps[residual].scale if residual else 0.0)
         offset, multiplier, numbers = requantisation(steps, bias, scales, operation.low, operation.high)
@@ -201,7 +204,7 @@ class _Lowering:
         self.operations.append(Layer(output, shape, source, output, residual, weight, offset, multiplier, numbers))
 
     def _weights(
-        self, call: Call, workload: Workload, names: list[str], kernel: tuple[int, int], channels: int
+        self, call: Call, names: list[str], kernel: tuple[int, int], channels: int
     ) -> tuple[Int8, NDArray[np.float64], NDArray[np.float64]]:
         """int8 weights [O, I / groups, kh, kw], their steps [O] and the real bias [O]; poolings and sums have weights of one."""
         if call.op not in {"aten.conv2d.default", "aten.linear.default"}:
@@ -243,7 +246,8 @@ class _Lowering:
             raise CaptureError(f"value {output}: layer normalisation over more than the last dimension is not supported on the FPGA target")
         gain, offset = (self._parameter(a, names, d, channels) for a, d in zip(call.args[2:4], (1.0, 0.0), strict=True))
         _, shift = fixed_point(max(float(np.abs(gain).max()) / scale / 2**NORM_BITS, 1e-9), 24)
-        epsilon = max(1, round(float(call.args[4]) / given.scale**2 * channels**2))  # type: ignore[arg-type]
+        small = call.args[4] if isinstance(call.args[4], float) else 1e-5
+        epsilon = max(1, round(small / given.scale**2 * channels**2))
         self._store(output, shapes[len(workload.inputs) + operation.first], scale)
         gains = np.rint(gain / scale * 2.0 ** (shift - NORM_BITS)).astype(np.int32)
         offsets = np.rint(offset / scale * 2.0**shift).astype(np.int64)
@@ -273,4 +277,4 @@ class _Lowering:
 
 def _rescaled(source: float, output: float) -> Int8:
     """The table from one scale to another."""
-    return quantise(np.arange(-128, 128) * source, output)
+    return quantise(np.arange(-128, 128, dtype=np.float64) * source, output)

@@ -8,7 +8,9 @@ from .memory import Memory
 from .schedule import Places, Requantisation, schedule
 from .shape import LayerShape
 from .tiling import Tiling, tilings
-from .timeline import step_cycles
+from .timeline import engine_cycles, step_cycles
+
+_TRIED = 2  # tilings whose cycles are computed exactly
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +30,26 @@ class Pricer:
     known: dict[LayerShape, Priced] = field(default_factory=dict[LayerShape, Priced])
 
     def price(self, shape: LayerShape) -> Priced:
-        """The best tiling of a layer. Raises OptionError where none fits the buffers."""
+        """The best tiling of a layer: of those whose busiest engine has the least to do. Raises OptionError where none fits the buffers."""
         if shape not in self.known:
-            priced = [Priced(t, self.cycles(shape, t)) for t in tilings(shape, self.accelerator)]
-            self.known[shape] = min(priced, key=lambda p: p.cycles)
+            bounds = self._bounds(shape)
+            found: list[Priced] = []
+            for bound, tiling in bounds[:_TRIED]:
+                if not found or bound < min(p.cycles for p in found):
+                    found.append(Priced(tiling, self.cycles(shape, tiling)))
+            self.known[shape] = min(found, key=lambda p: p.cycles)
         return self.known[shape]
+
+    def bound(self, shape: LayerShape) -> int:
+        """Cycles below which no tiling of a layer gets. Raises OptionError where none fits the buffers."""
+        return self._bounds(shape)[0][0]
+
+    def _bounds(self, shape: LayerShape) -> list[tuple[int, Tiling]]:
+        found = [
+            (sum(engine_cycles(s, self.accelerator, self.memory) for s in self.steps(shape, t)), t)
+            for t in tilings(shape, self.accelerator)
+        ]
+        return sorted(found, key=lambda pair: pair[0])
 
     def cycles(self, shape: LayerShape, tiling: Tiling) -> int:
         """Cycles of a layer with this tiling."""

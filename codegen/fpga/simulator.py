@@ -5,7 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from .memory import Memory
 DRIVER = Path(__file__).parent / "driver"
 DRIVER_FILES = ("billhook_fpga.h", "billhook_fpga.c", "host_steps.h", "host_steps.c")
 BENCH_FILES = ("memory.h", "simulator.cpp")
-_OPTIONS = ("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-WIDTH")
+OPTIONS = ("--cc", "--exe", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert", "-Wno-fatal", "-Wno-WIDTH")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +71,25 @@ class Simulator:
 
 
 def simulator(accelerator: Accelerator, cache: Path) -> Simulator:
-    """The simulator of this shape, from the cache folder, or built there (17 s to minutes for large arrays).
+    """The simulator of this shape, from the cache folder, or built there (10 s to minutes for large arrays).
 
     Raises ToolchainError where Verilator is missing or the build fails.
     """
+    return build_simulator(simulator_sources(accelerator), accelerator, cache)
+
+
+def build_simulator(sources: Mapping[str, str], accelerator: Accelerator, cache: Path) -> Simulator:
+    """The simulator made of these files, built once for equal files; raises like `simulator`."""
     binary = shutil.which("verilator")
     if binary is None:
         raise ToolchainError("verilator is not installed, which simulates the accelerator; run tools/install-debian.sh")
-    sources = simulator_sources(accelerator)
     digest = hashlib.sha256("\0".join(f"{n}\0{t}" for n, t in sorted(sources.items())).encode()).hexdigest()[:16]
     cache.mkdir(parents=True, exist_ok=True)
     final = cache / f"{accelerator.rows}x{accelerator.columns}-{digest}"
     with _locked(cache / f"{final.name}.lock"):
         if not final.exists():
             with tempfile.TemporaryDirectory(dir=cache) as folder:
-                built = _build(binary, Path(folder), sources)
-                built.rename(final)
+                _build(binary, Path(folder), sources).rename(final)
     return Simulator(final, accelerator)
 
 
@@ -97,13 +100,13 @@ def simulator_sources(accelerator: Accelerator) -> dict[str, str]:
     return files
 
 
-def _build(verilator: str, folder: Path, sources: dict[str, str]) -> Path:
+def _build(verilator: str, folder: Path, sources: Mapping[str, str]) -> Path:
     for name, text in sources.items():
         (folder / name).write_text(text)
     code = sorted(n for n in sources if n.endswith((".v", ".c", ".cpp")))
     flags = ["-CFLAGS", "-O2 -I..", "--top-module", TOP, "--Mdir", "obj", "-o", "simulator"]
     for command in (
-        [verilator, *_OPTIONS, *flags, *code],
+        [verilator, *OPTIONS, *flags, *code],
         ["make", "-C", "obj", "-j", "1", "-f", f"V{TOP}.mk", "OPT_FAST=-O2", "simulator"],
     ):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)

@@ -47,6 +47,7 @@ def synthesise(accelerator: Accelerator, family: Family) -> Resources:
 
 
 def write_verilog(accelerator: Accelerator, folder: Path) -> None:
+    """The accelerator's Verilog as files in a folder."""
     for name, text in generate(accelerator).items():
         (folder / name).write_text(text)
 

@@ -8,7 +8,7 @@ from billhook.ir.errors import OptionError
 from .accelerator import Accelerator
 from .shape import LayerShape
 
-_HEIGHTS = 4  # of strips that are tried
+_HEIGHTS = 3  # of strips that are tried
 
 
 @dataclass(frozen=True, slots=True)

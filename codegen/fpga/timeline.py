@@ -4,6 +4,7 @@ With an ideal memory each length is a closed form, and the model equals the simu
 bursts take turns in chunks as in `driver/memory.h`.
 """
 
+from collections import deque
 from dataclasses import dataclass, field
 
 from billhook.ir.errors import MeasureError
@@ -40,6 +41,15 @@ def step_cycles(step: Step, accelerator: Accelerator, memory: Memory) -> int:
     return _Timeline(step, accelerator, memory).run()
 
 
+def engine_cycles(step: Step, accelerator: Accelerator, memory: Memory) -> int:
+    """What the busiest engine, or the shared memory, takes if nothing ever waits: below `step_cycles`, and much quicker to compute."""
+    loads = [max(load_cycles(i, memory), FETCH) for i in step.loads]
+    executes = [max(execute_cycles(i, accelerator), FETCH) for i in step.executes]
+    stores = [max(store_cycles(i, memory), FETCH) for i in step.stores]
+    beats = sum(i.beats for i in step.loads) + sum(i.beats * i.size[0] for i in step.stores)
+    return max(sum(loads), sum(executes), sum(stores), beats * memory.interval if memory.shared else 0)
+
+
 @dataclass(slots=True)
 class _Engine:
     """Where an engine is in its program. due: end of the running instruction, known once the memory has served it."""
@@ -56,7 +66,7 @@ class _Burst:
     """Chunks of a load or store that wait for the shared memory: (address, beats, earliest cycle)."""
 
     engine: int
-    chunks: list[tuple[int, int, int]]
+    chunks: deque[tuple[int, int, int]]
     tail: int  # cycles from the last beat to the end of the instruction
 
 
@@ -65,7 +75,7 @@ class _Timeline:
     step: Step
     accelerator: Accelerator
     memory: Memory
-    tokens: list[list[int]] = field(default_factory=list[list[int]])  # when each semaphore's levels are there, not yet taken
+    tokens: list[deque[int]] = field(default_factory=list[deque[int]])  # when each semaphore's levels are there, not yet taken
     bursts: dict[bool, _Burst] = field(default_factory=dict[bool, _Burst])  # by direction: reading or not
     free: int = 0  # the shared memory
     reading: bool = True
@@ -74,17 +84,18 @@ class _Timeline:
 
     def run(self) -> int:
         engines = [_Engine(program) for program in self.step.programs]
-        self.tokens = [[0] * self.accelerator.buffers if s in _FREE else [] for s in range(8)]
+        self.tokens = [deque([0] * self.accelerator.buffers if s in _FREE else []) for s in range(8)]
         end = 0
-        while any(e.place < len(e.program) or e.running for e in engines):
-            starts = [(start, n) for n, e in enumerate(engines) if (start := self._ready(e)) is not None]
+        start = self._earliest(engines)
+        while start is not None or self.bursts:
             chunk = self._next_chunk()
-            if chunk is not None and (not starts or chunk[0] < min(starts)[0]):
+            if chunk is not None and (start is None or chunk[0] < start[0]):
                 finished = self._serve(*chunk)
-            elif starts:
-                finished = self._start(*min(starts), engines)
+                if finished is None:
+                    continue
             else:
-                raise MeasureError("the accelerator's engines wait for each other for ever; this tiling cannot run")
+                assert start is not None
+                finished = self._start(*start, engines)
             if finished is not None:
                 number, cycle = finished
                 engine = engines[number]
@@ -93,7 +104,14 @@ class _Timeline:
                     self.tokens[s].append(cycle + 1)
                 engine.running, engine.free = None, cycle + 1
                 end = max(end, cycle)
+            start = self._earliest(engines)
+        if any(e.place < len(e.program) for e in engines):
+            raise MeasureError("the accelerator's engines wait for each other for ever; this tiling cannot run")
         return end + 1
+
+    def _earliest(self, engines: list[_Engine]) -> tuple[int, int] | None:
+        """(when, engine) of the next instruction to start, of those of which that is known."""
+        return min(((cycle, n) for n, e in enumerate(engines) if (cycle := self._ready(e)) is not None), default=None)
 
     def _ready(self, engine: _Engine) -> int | None:
         """When the engine's next instruction can start; None while that is not known."""
@@ -108,7 +126,7 @@ class _Timeline:
         engine = engines[number]
         i = engine.program[engine.place]
         for s in i.wait:
-            self.tokens[s].pop(0)
+            self.tokens[s].popleft()
         engine.place, engine.fetched, engine.running = engine.place + 1, cycle + FETCH, i
         if isinstance(i, Execute):
             return number, cycle + execute_cycles(i, self.accelerator)
@@ -116,13 +134,13 @@ class _Timeline:
             return number, cycle + (load_cycles(i, self.memory) if isinstance(i, Load) else store_cycles(i, self.memory))
         if isinstance(i, Load):
             eligible = cycle + self.memory.read_latency
-            self.bursts[True] = _Burst(number, self._chunks(i.address, i.beats, eligible, 0), 1)
+            self.bursts[True] = _Burst(number, deque(self._chunks(i.address, i.beats, eligible, 0)), 1)
         else:
             chunks: list[tuple[int, int, int]] = []
             for row in range(i.size[0]):
                 first = cycle + 1 + row * (1 + i.beats) + STORE_PIPELINE
                 chunks += self._chunks(i.address + row * i.pitch, i.beats, first, 1)
-            self.bursts[False] = _Burst(number, chunks, self.memory.write_latency + 3)
+            self.bursts[False] = _Burst(number, deque(chunks), self.memory.write_latency + 3)
         return None
 
     def _chunks(self, address: int, beats: int, first: int, per_beat: int) -> list[tuple[int, int, int]]:
@@ -139,16 +157,16 @@ class _Timeline:
 
     def _next_chunk(self) -> tuple[int, bool] | None:
         """(when, direction) of the next turn."""
-        when = {d: max(self.free, b.chunks[0][2]) for d, b in self.bursts.items()}
-        if not when:
+        if not self.bursts:
             return None
+        when = {d: max(self.free, b.chunks[0][2]) for d, b in self.bursts.items()}
         start = min(when.values())
         ready = [d for d, w in when.items() if w == start]
         return start, (not self.reading) if len(ready) == 2 else ready[0]
 
     def _serve(self, start: int, direction: bool) -> tuple[int, int] | None:
         m, burst = self.memory, self.bursts[direction]
-        address, beats, _ = burst.chunks.pop(0)
+        address, beats, _ = burst.chunks.popleft()
         page = address // m.page_bytes
         wait = (direction != self.reading) * m.turnaround + (page != self.page) * m.page_cycles
         if start >= self.refresh:

@@ -1,0 +1,81 @@
+"""Networks end to end in the simulator, dense and pruned: wrong values, predicted against simulated cycles, int8 against float."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from benchmarks.rows import Row, Rows
+from billhook.codegen.fpga.assemble import assemble
+from billhook.codegen.fpga.boards import find_board
+from billhook.codegen.fpga.memory import IDEAL
+from billhook.codegen.fpga.pricing import Pricer
+from billhook.codegen.fpga.simulator import simulator
+from billhook.codegen.fpga.verify import accelerated_macs, check
+from billhook.compiler.fpga import FpgaOptions, FpgaResult, compile_fpga, quality
+from billhook.passes.cut import cut_graph
+
+from .task import NETWORKS, Digits, accuracy, train
+
+BOARD = "pynq-z2"
+SHARE = 0.5  # of the dense network's cycles
+STEPS, TUNING = 200, 80
+IMAGES = 3  # simulated per network
+TEST = 200  # for accuracy
+
+
+def run_networks(rows: Rows, cache: Path, say: Callable[[str], None]) -> None:
+    """Train each network, compile it dense and pruned, and add a row for each."""
+    data, held_out = Digits(train=True), Digits(train=False)
+    for name, make in NETWORKS.items():
+        torch.manual_seed(0)
+        model = make()
+        train(model, data, STEPS)
+        say(f"{name}: trained, accuracy {accuracy(model, held_out, TEST):.3f}")
+        for share in (1.0, SHARE):
+
+            def tune(pruned: nn.Module) -> None:
+                train(pruned, data, TUNING, rate=1e-3)
+
+            options = FpgaOptions(find_board(BOARD), share, data=data.batches(32), finetune=tune)
+            result = compile_fpga(model, data.pictures[:1], options, cache)
+            rows.add(row(name, share, result, held_out, cache))
+            say(str(rows.read()[-1]))
+
+
+def row(name: str, share: float, result: FpgaResult, held_out: Digits, cache: Path) -> Row:
+    """What was simulated of a compiled network, with an ideal memory and with the board's DRAM."""
+    accelerator = result.design.accelerator
+    ideal = assemble(result.quantised, Pricer(accelerator, IDEAL))
+    built = simulator(accelerator, cache)
+    wrong = compared = 0
+    errors: dict[str, float] = {"ideal": 0.0, "dram": 0.0}
+    cycles = {"ideal": 0, "dram": 0}
+    for picture, _ in held_out.samples(IMAGES):
+        for kind, program, memory in (("ideal", ideal, IDEAL), ("dram", result.machine, result.board.memory)):
+            found = check(result.quantised, program, built, picture.numpy(), memory)
+            wrong, compared = wrong + found.wrong, compared + found.compared
+            errors[kind] = max(errors[kind], abs(found.predicted / found.cycles - 1))
+            cycles[kind] = found.cycles
+    macs = accelerated_macs(result.quantised)
+    kept = {a.name: len(result.plan.kept.get(a.name, range(a.size))) for a in result.program.axes if a.prunable}
+    channels = sum(a.size for a in result.program.axes if a.prunable)
+    float_model = result.model if share < 1 else cut_graph(result.program, result.plan)
+    return {
+        "part": "network",
+        "network": name,
+        "share": share,
+        "board": result.board.name,
+        "array": f"{accelerator.rows}x{accelerator.columns}",
+        "wrong": wrong,
+        "compared": compared,
+        "simulated_cycles": cycles,
+        "cycle_error": errors,
+        "utilisation": macs / cycles["dram"] / accelerator.rows / accelerator.columns,
+        "macs": macs,
+        "channels": channels,
+        "channels_kept": sum(kept.values()),
+        "accuracy_float": accuracy(float_model.eval(), held_out, TEST),
+        "accuracy_int8": quality(result.quantised, held_out.samples(TEST)),
+    }

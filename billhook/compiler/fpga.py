@@ -1,0 +1,192 @@
+"""compile for an FPGA board: model, example, board and a budget of cycles in; a smaller model, an accelerator and its program out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from billhook.codegen.fpga.accelerator import Accelerator
+from billhook.codegen.fpga.assemble import assemble
+from billhook.codegen.fpga.boards import Board, find_board
+from billhook.codegen.fpga.kernels import network_layers
+from billhook.codegen.fpga.lowering import QuantisedNetwork, quantise_network
+from billhook.codegen.fpga.pricing import Pricer
+from billhook.codegen.fpga.program import Program as MachineProgram
+from billhook.codegen.fpga.search import Design, design_of, pareto, search
+from billhook.codegen.fpga.simulator import simulator
+from billhook.codegen.fpga.verify import Checked, check
+from billhook.costmodel.partition import Partition
+from billhook.ir.capture import capture
+from billhook.ir.errors import DataError, OptionError
+from billhook.ir.passes import run_passes
+from billhook.ir.plan import Plan
+from billhook.ir.program import Program
+from billhook.ir.progress import Progress, no_progress
+from billhook.passes.analyse import ANALYSIS
+from billhook.passes.batches import Loader, Loss, split
+from billhook.passes.cut import cut_graph
+from billhook.passes.prune import Pruned, carry_out
+from billhook.passes.recover import Finetune, FinetuneConfig, recover
+from billhook.passes.saliency import Data, Scores
+from billhook.passes.saliency_criteria import score_axes
+
+from .fpga_cost import dense_partition, fpga_target
+from .fpga_prune import Allocation, best_allocation
+
+_DESIGNS = 4  # designs for which sizes are allocated
+_SAMPLES = 64  # for calibration
+_BATCHES = 16  # for scores
+
+
+@dataclass(frozen=True)
+class FpgaOptions:
+    """What to make for a board.
+
+    cycles: the budget, as a share of the fastest dense design's modelled cycles (1: no pruning). accelerator: the shape, or None
+    to search. data: batches (inputs, target) for calibration, scores and recovery; without, random samples calibrate.
+    """
+
+    board: Board
+    cycles: float = 1.0
+    accelerator: Accelerator | None = None
+    data: Loader | None = None
+    finetune: FinetuneConfig | Finetune | None = None
+    loss: Loss = F.cross_entropy
+    criterion: str | None = None
+
+
+@dataclass(frozen=True)
+class FpgaResult:
+    """A network on a board. dense_cycles, design.cycles: modelled; checked: one sample in the simulator, or None."""
+
+    board: Board
+    program: Program
+    pruned: Pruned
+    design: Design
+    dense: Design
+    quantised: QuantisedNetwork
+    machine: MachineProgram
+    checked: Checked | None
+    sample: torch.Tensor
+    designs: tuple[Design, ...]
+
+    @property
+    def model(self) -> nn.Module:
+        """The pruned float model, trainable."""
+        return self.pruned.model
+
+    @property
+    def plan(self) -> Plan:
+        return self.pruned.plan
+
+
+def compile_fpga(
+    model: nn.Module, example: torch.Tensor, options: FpgaOptions, cache: Path | None, progress: Progress = no_progress
+) -> FpgaResult:
+    """Search an accelerator for a board, prune on its grid, quantise, and simulate one sample against the integer reference.
+
+    example: one sample [1, ...]. cache: where built simulators are kept; None: nothing is simulated. Raises CaptureError, OptionError
+    (what does not fit, and what would), BudgetError, DataError, MeasureError where the simulation differs from the reference.
+    """
+    if example.shape[0] != 1:
+        raise OptionError(f"the example has a batch of {example.shape[0]}; the accelerator takes one sample: give [1, ...]")
+    program, _ = run_passes(capture(model, (example,), {}), ANALYSIS)
+    parts = dense_partition(program, fpga_target(options.board.name, options.accelerator))
+    designs = _designs(parts, options, progress)
+    dense = designs[0]
+    plan, chosen = Plan({}), dense
+    if options.cycles < 1:
+        allocation = _allocation(program, parts, designs, options)
+        plan, chosen = allocation.plan, allocation.design
+    pruned = carry_out(program, plan)
+    if plan.kept:
+        recover(pruned.model, model, options.data, options.finetune, options.loss, progress)
+    network = dense_partition(pruned.program, fpga_target(options.board.name, chosen.accelerator)).network
+    quantised = quantise_network(network, calibration_samples(options.data, example))
+    pricer = Pricer(chosen.accelerator, options.board.memory)
+    machine = assemble(quantised, pricer)
+    final = design_of(chosen.accelerator, network_layers(network), options.board, pricer)
+    sample = next(iter(calibration_samples(options.data, example)))
+    checked = None
+    if cache is not None:
+        progress("build and run the simulator", 0, 0)
+        checked = check(quantised, machine, simulator(chosen.accelerator, cache), sample.numpy(), options.board.memory)
+    return FpgaResult(options.board, program, pruned, final, dense, quantised, machine, checked, sample, designs)
+
+
+def _designs(parts: Partition, options: FpgaOptions, progress: Progress) -> tuple[Design, ...]:
+    layers = network_layers(parts.network)
+    if options.accelerator is not None:
+        return (design_of(options.accelerator, layers, options.board, Pricer(options.accelerator, options.board.memory)),)
+    return search(layers, options.board, progress)
+
+
+def _allocation(program: Program, parts: Partition, designs: Sequence[Design], options: FpgaOptions) -> Allocation:
+    scores = fpga_scores(program, options)
+    tried = distinct_arrays(designs)[:_DESIGNS]
+    pricers = {d.accelerator: Pricer(d.accelerator, options.board.memory) for d in tried}
+    return best_allocation(program, parts, tried, pricers, scores, round(options.cycles * designs[0].cycles))
+
+
+def distinct_arrays(designs: Iterable[Design]) -> tuple[Design, ...]:
+    """The best design of each array shape, best first."""
+    found: dict[tuple[int, int], Design] = {}
+    for design in designs:
+        found.setdefault((design.accelerator.rows, design.accelerator.columns), design)
+    return tuple(found.values())
+
+
+def fpga_scores(program: Program, options: FpgaOptions) -> Scores:
+    """Saliency by the chosen criterion: by default taylor with data, l2 without."""
+    module = cut_graph(program, Plan({}))
+    data = Data(options.data, options.loss, _BATCHES) if options.data is not None else None
+    return score_axes(options.criterion or ("taylor" if data else "l2"), program, module, data)
+
+
+def calibration_samples(data: Loader | None, example: torch.Tensor, count: int = _SAMPLES) -> Iterable[torch.Tensor]:
+    """Single samples [1, ...] of the data's inputs; without data the example. Raises DataError for batches of several inputs."""
+    if data is None:
+        yield example
+        return
+    left = count
+    for batch in islice(data, count):
+        inputs = split(batch)[0]
+        if not isinstance(inputs, torch.Tensor) or inputs.shape[1:] != example.shape[1:]:
+            raise DataError("calibration needs batches whose inputs are one tensor of the example's shape; give such a loader")
+        yield from inputs[:left].split(1)
+        left -= min(left, len(inputs))
+        if left <= 0:
+            return
+
+
+def quality(network: QuantisedNetwork, samples: Iterable[tuple[torch.Tensor, int]]) -> float:
+    """Share of samples [1, ...] whose largest output is the label's: of the integer reference, which the hardware equals."""
+    right = [int(network.outputs(x.numpy()).reshape(-1).argmax()) == label for x, label in samples]
+    return sum(right) / len(right) if right else float("nan")
+
+
+def summary(result: FpgaResult) -> Mapping[str, Any]:
+    """The result as plain data."""
+    checked = result.checked
+    return {
+        "board": result.board.name,
+        "design": str(result.design),
+        "modelled_cycles": result.design.cycles,
+        "dense_modelled_cycles": result.dense.cycles,
+        "simulated_cycles": checked.cycles if checked else None,
+        "wrong_outputs": checked.wrong if checked else None,
+        "compared_outputs": checked.compared if checked else None,
+    }
+
+
+def board_named(name: str) -> Board:
+    """The board of a target such as "fpga:ulx3s"."""
+    return find_board(name.removeprefix("fpga:"))
+
+
+__all__ = ["FpgaOptions", "FpgaResult", "board_named", "compile_fpga", "pareto", "quality", "summary"]
