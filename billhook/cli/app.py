@@ -8,7 +8,7 @@ import typer
 from billhook import options
 from billhook.passes.constraints import parse_constraint
 
-from . import db, device, jobs
+from . import db, device, fpga, jobs
 from .places import DatabaseOption
 from .places import database_path as _database
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(db.app, name="db")
 app.add_typer(device.app, name="device")
+app.command("fpga")(fpga.command)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Function that returns the trained nn.Module: package.module:build")]
 ConstraintOption = Annotated[

@@ -8,6 +8,8 @@ import typer
 from billhook import options
 from billhook.ir.errors import OptionError
 
+from .places import simulator_cache
+
 UNMET = 1
 
 
@@ -38,11 +40,6 @@ def compile_for_board(
     typer.echo(f"clock: {chosen.clock:g} MHz, assumed; not run on a board")
     typer.echo(out)
     return 0 if checked is None or checked.wrong == 0 else UNMET
-
-
-def simulator_cache() -> Path:
-    """Where built simulators are kept."""
-    return options.default_database({}).parent / "simulators"
 
 
 def parse_share(text: str) -> float:

@@ -11,6 +11,8 @@ import typer
 from billhook import options, progress
 from billhook.ir.errors import OptionError
 
+from .places import simulator_cache
+
 if TYPE_CHECKING:
     import torch
 
@@ -116,7 +118,13 @@ def run_load(saved: Path, model: options.Reference) -> None:
 def run_verify(bundle: Path) -> int:
     """Verify a bundle and time it; the exit status says whether its outputs are right and its latency is within its budget."""
     from billhook.codegen import bundle as bundles
+    from billhook.codegen.fpga.bundle import is_fpga_bundle, verify_fpga
     from billhook.costmodel.statistics import interleave
+
+    if is_fpga_bundle(bundle):
+        simulated = verify_fpga(bundle, simulator_cache())
+        typer.echo(str(simulated))
+        return 0 if simulated.ok else UNMET
 
     def timed(call: Callable[[], object]) -> "Latency":
         def once() -> None:

@@ -25,3 +25,8 @@ def existing_database(chosen: Path | None) -> Path:
     if not path.exists():
         raise OptionError(f"--db {path}: there is no database; name one, or make one by `billhook compile` or `billhook demo`")
     return path
+
+
+def simulator_cache() -> Path:
+    """Where built simulators of FPGA accelerators are kept: beside the database."""
+    return options.default_database(os.environ).parent / "simulators"
