@@ -32,7 +32,7 @@ PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runt
 BATCH = 32
 DENSE = FinetuneConfig(epochs=3, lr=2e-3, warmup=0.2, distill=0.0, precision="auto", channels_last=True)
 RECOVERY = FinetuneConfig(epochs=1, lr=5e-4, distill=1.0, temperature=4.0, precision="auto", channels_last=True)
-RECOVERY_PICTURES = 3200  # of 6000: six fine-tunings are most of the demo's second run
+RECOVERY_PICTURES = 2400  # of 6000: six fine-tunings are most of the demo's second run
 CALIBRATION_BATCH = 100  # pictures per batch of the scores and of the statistics
 
 
