@@ -64,6 +64,7 @@ def compile(  # noqa: A001
     database: Path | None = None,
     constraints: Sequence[str | Constraint] = (),
     device: str | None = None,
+    precision: str = "fp32",
     progress: Progress = no_progress,
 ) -> "Result":
     """Cut a trained network to a measured latency budget and compile it.
@@ -76,6 +77,7 @@ def compile(  # noqa: A001
     (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many
     each probe of the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`)
     on which kernels and networks are measured instead of here; its own processor is then the target, and no peers take part.
+    precision: "bf16" stores values and multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32.
 
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
@@ -96,6 +98,7 @@ def compile(  # noqa: A001
         threads=threads,
         constraints=constraints,
         device=device,
+        precision=precision,
     )
     return run_job(job, progress)
 

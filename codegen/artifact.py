@@ -17,12 +17,13 @@ from .tvm_any import relax, tvm
 class Artifact:
     """An executable network. `kernels` names its kernels in execution order (empty if it was loaded from a library).
 
-    threads: of one inference. They serve the thread that makes this object, which must be the one that runs it.
+    features: instruction sets that it needs beyond those that every network for its target
+    needs. threads: of one inference. They serve the thread that makes this object, which must be the one that runs it.
     """
 
-    def __init__(self, executable: Any, kernels: tuple[str, ...] = (), threads: int = 1) -> None:
+    def __init__(self, executable: Any, kernels: tuple[str, ...] = (), threads: int = 1, features: tuple[str, ...] = ()) -> None:
         use_threads(threads)
-        self.threads = threads
+        self.threads, self.features = threads, features
         self._executable = executable
         self.kernels = kernels
         self.machine: Any = relax.VirtualMachine(executable, tvm.cpu())

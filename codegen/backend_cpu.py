@@ -66,9 +66,10 @@ class CpuBackend:
         return profile(cast("Artifact", built), *tensors)
 
     def write_parts(self, built: Built, target: Target, stage: Path) -> TargetPart:
-        made_for = write_library(cast("Artifact", built), stage)
+        artifact = cast("Artifact", built)
+        made_for = write_library(artifact, stage)
         add_runtime(stage, made_for)
-        features = required_features(target)
+        features = tuple(sorted({*required_features(target), *artifact.features}))
         return TargetPart(kind=target.kind, mcpu=target.mcpu, architecture=made_for, features=features, threads=target.threads)
 
     def load(self, bundle: Path, manifest: Manifest) -> Built:

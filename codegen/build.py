@@ -18,6 +18,8 @@ from billhook.ir.workload import TensorType, Workload
 from . import lower
 from .artifact import Artifact
 from .cpu.candidate import Candidate
+from .cpu.features import BF16_DOT
+from .cpu.reduced import is_reduced, storage
 from .tvm_any import relax, tvm
 
 
@@ -26,7 +28,12 @@ def build(network: Network, choices: Mapping[Workload, Candidate], target: Targe
 
     MeasureError if a workload has no choice.
     """
-    return Artifact(executable(network, choices, target), tuple(k.name for k in network.kernels), target.threads)
+    return Artifact(
+        executable(network, choices, target),
+        tuple(k.name for k in network.kernels),
+        target.threads,
+        (BF16_DOT,) if _reduced(network) else (),
+    )
 
 
 def executable(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Any:
@@ -35,7 +42,11 @@ def executable(network: Network, choices: Mapping[Workload, Candidate], target: 
     if missing is not None:
         raise MeasureError(f"kernel '{missing.name}' has no chosen candidate: {missing.workload}; measure its workload first")
     module = _Assembler(network, choices, target).module()
-    return tvm.compile(module, lower.tvm_target(target), relax_pipeline=_pipeline())
+    return tvm.compile(module, lower.tvm_target(target, reduced=_reduced(network)), relax_pipeline=_pipeline())
+
+
+def _reduced(network: Network) -> bool:
+    return any(is_reduced(k.workload) for k in network.kernels)
 
 
 def _pipeline() -> Any:
@@ -102,7 +113,7 @@ class _Assembler:
         arguments = [self._argument(kernel, candidate, i) for i in range(len(kernel.inputs))]
         out = workload.output
         shape = lower.buffer_shape(out, candidate)
-        result = relax.TensorType((out.elements,) if shape is None else shape, out.dtype)
+        result = relax.TensorType((out.elements,) if shape is None else shape, storage(out.dtype))
         value = self._builder.emit(relax.call_tir(self._function(workload, candidate), arguments, result))
         return value if shape is None else self._view(value, (out.elements,))
 

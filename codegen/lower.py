@@ -13,6 +13,8 @@ from billhook.ir.workload import TensorType, Workload
 from . import generic
 from .cpu import attention, conv, depthwise, elementwise, layout, linear, norm, pool, transpose, winograd
 from .cpu.candidate import Candidate
+from .cpu.features import BF16_DOT, has_feature
+from .cpu.reduced import is_reduced
 from .toolchain import check_toolchain
 from .tvm_any import tvm
 
@@ -41,12 +43,27 @@ class Template:
 _CPU = (depthwise, linear, norm, attention, pool, transpose, layout, elementwise)
 _GENERIC = Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False)
 _WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications)
+_WINOGRAD_BF16 = Template(
+    winograd.REDUCED, winograd.candidates_reduced, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications
+)
 _CONV = Template(conv.NAME, conv.candidates, conv.lower, conv.pack, multiplications=conv.multiplications)
-TEMPLATES = (_WINOGRAD, _CONV, *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU), _GENERIC)
+_CONV_BF16 = Template(conv.REDUCED, conv.candidates_reduced, conv.lower, conv.pack, multiplications=conv.multiplications)
+_LINEAR_BF16 = Template(linear.REDUCED, linear.candidates_reduced, linear.lower, linear.pack)
+TEMPLATES = (
+    _WINOGRAD_BF16,
+    _CONV_BF16,
+    _LINEAR_BF16,
+    _WINOGRAD,
+    _CONV,
+    *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
+    _GENERIC,
+)
 
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """Ways to make this kernel, the statically most promising first: of all templates that cover it, or generated if none does."""
+    if is_reduced(workload) and not has_feature(target, BF16_DOT):
+        return ()  # LLVM would call a library for every rounding
     found = [c for template in TEMPLATES if template is not _GENERIC for c in template.candidates(workload, target)]
     return tuple(found) or _GENERIC.candidates(workload, target)
 
@@ -79,16 +96,18 @@ def buffer_shape(given: TensorType, candidate: Candidate) -> tuple[int, ...] | N
 def compile_kernel(workload: Workload, candidate: Candidate, target: Target) -> Any:
     """The kernel built for this machine: a callable that takes flat tensors, output last."""
     module = tvm.IRModule({KERNEL: lower(workload, candidate, target)})
-    return tvm.tirx.build(module, target=tvm_target(target))
+    return tvm.tirx.build(module, target=tvm_target(target, reduced=is_reduced(workload)))
 
 
-def tvm_target(target: Target) -> Any:
+def tvm_target(target: Target, *, reduced: bool = False) -> Any:
     """TVM's target. Zen 4 kernels are scheduled for an Intel server core with the same instructions.
 
     LLVM's Zen models have large loop buffers, for which it unrolls the inner loops until the accumulators spill.
+    reduced: for kernels that may multiply in bfloat16.
     """
     mcpu = "icelake-server" if target.mcpu in ("znver4", "znver5") else target.mcpu
-    given = {"mcpu": mcpu, "mtriple": target.triple}
+    dot = [f"+{BF16_DOT}"] if reduced and has_feature(target, BF16_DOT) else []
+    given = {"mcpu": mcpu, "mtriple": target.triple, "mattr": dot}
     return tvm.target.Target({"kind": target.kind, "num-cores": target.threads, **{k: v for k, v in given.items() if v}})
 
 

@@ -10,22 +10,24 @@ from billhook.ir.workload import Workload
 
 from .cpu.epilogue import channel_vectors
 from .cpu.packing import from_blocked, to_blocked
+from .cpu.reduced import BFLOAT16, TOLERANCE, from_bits, is_float, is_reduced, storage, to_bits
 
 Pack = Callable[[int, np.ndarray], np.ndarray]
 
 
 def sample_inputs(workload: Workload, seed: int = 0) -> tuple[np.ndarray, ...]:
-    """Logical inputs: unit normal activations, parameters scaled to keep the output near 1."""
+    """Logical inputs: unit normal activations, parameters scaled to keep the output near 1. bfloat16 numbers come as float32."""
     rng = np.random.default_rng(seed)
     positive = channel_vectors(workload)
     arrays: list[np.ndarray] = []
     for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True)):
-        if not given.dtype.startswith("float"):
+        if not given.dtype.startswith("float") and not is_float(given):
             arrays.append(np.zeros(given.shape, given.dtype))
             continue
         fan_in = int(np.prod(given.shape[1:])) if role == "parameter" and len(given.shape) > 1 else 1
         array = rng.standard_normal(given.shape) / np.sqrt(max(fan_in, 1))
-        arrays.append((np.abs(array) + 0.5 if i in positive else array).astype(given.dtype))
+        array = np.abs(array) + 0.5 if i in positive else array
+        arrays.append(from_bits(to_bits(array)) if given.dtype == BFLOAT16 else array.astype(given.dtype))
     return tuple(arrays)
 
 
@@ -33,8 +35,14 @@ def flat_inputs(workload: Workload, arrays: tuple[np.ndarray, ...], pack: Pack) 
     """The inputs as the kernel reads them. Padding lanes of activations hold numbers that a correct kernel ignores."""
     flat: list[np.ndarray] = []
     for i, (given, role, array) in enumerate(zip(workload.inputs, workload.roles, arrays, strict=True)):
-        flat.append(pack(i, array) if role == "parameter" else to_blocked(array, given.block, fill=3.0))
+        stored = pack(i, array) if role == "parameter" else to_blocked(array, given.block, fill=3.0)
+        flat.append(to_bits(stored) if given.dtype == BFLOAT16 else stored)
     return flat
+
+
+def empty_output(workload: Workload) -> np.ndarray:
+    """A zeroed flat buffer for the kernel's output."""
+    return np.zeros(workload.output.elements, storage(workload.output.dtype))
 
 
 def expected_output(workload: Workload, arrays: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -47,7 +55,13 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mismatch(workload: Workload, flat_output: np.ndarray, expected: np.ndarray, tolerance: float) -> str | None:
-    """Why a kernel's flat output is wrong, or None if it is right. tolerance: largest error, relative to the largest output."""
+    """Why a kernel's flat output is wrong, or None if it is right. tolerance: largest error, relative to the largest output.
+
+    Kernels that may multiply in bfloat16 have the tolerance of that.
+    """
+    if workload.output.dtype == BFLOAT16:
+        flat_output = from_bits(flat_output)
+    tolerance = max(tolerance, TOLERANCE) if is_reduced(workload) else tolerance
     found = from_blocked(flat_output, workload.output)
     if not np.isfinite(flat_output).all():
         return "wrong result: not finite"

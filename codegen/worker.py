@@ -17,7 +17,7 @@ from billhook.ir.workload import Workload, workload_from_json
 from . import lower
 from .child import serve
 from .cpu.candidate import Candidate, candidate_from_json
-from .samples import expected_output, flat_inputs, mismatch, sample_inputs
+from .samples import empty_output, expected_output, flat_inputs, mismatch, sample_inputs
 from .stopwatch import Stopwatch
 from .threads import use_threads
 from .tvm_any import tvm
@@ -32,9 +32,9 @@ def flat_tensors(workload: Workload, candidate: Candidate, flat: list[np.ndarray
     for given, array in zip(workload.inputs, flat, strict=True):
         shape = lower.buffer_shape(given, candidate)
         arguments.append(tvm.runtime.tensor(array if shape is None else array.reshape(shape)))
-    out = workload.output
-    shape = lower.buffer_shape(out, candidate) or (out.elements,)
-    return arguments, tvm.runtime.tensor(np.zeros(shape, out.dtype))
+    shape = lower.buffer_shape(workload.output, candidate)
+    zeros = empty_output(workload)
+    return arguments, tvm.runtime.tensor(zeros if shape is None else zeros.reshape(shape))
 
 
 class Worker:

@@ -7,10 +7,11 @@ it stopped. Every case runs in a process of its own.
 import argparse
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
-from .case import MODELS, Case
-from .measure import PEERS, measure
+from .case import MODELS, PRECISIONS, Case
+from .measure import PEERS, REDUCED_PEERS, measure
 from .record import ROWS, add_row, line, read_rows, write_record
 
 
@@ -22,6 +23,9 @@ def main() -> int:
     parser.add_argument("models", nargs="*", default=list(MODELS))
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--batch", nargs="*", type=int, default=[1])
+    parser.add_argument(
+        "--precision", nargs="*", choices=PRECISIONS, default=["fp32"], help="of ours; bf16 is compared with OpenVINO's default"
+    )
     parser.add_argument("--again", action="store_true", help="measure although there is a row")
     parser.add_argument("--no-peers", action="store_true", help="only ours: prints a row and its kernels, and keeps nothing")
     parser.add_argument("--database", type=Path, default=ROWS.with_name("kernels.db"), help="measurements of kernels to reuse and extend")
@@ -30,7 +34,8 @@ def main() -> int:
     unknown = sorted(set(options.models) - set(MODELS))
     if unknown:
         parser.error(f"unknown model {unknown[0]!r}; known: {', '.join(MODELS)}")
-    cases = [Case(model, threads, batch) for model in options.models for threads in options.threads for batch in options.batch]
+    settings = product(options.models, options.threads, options.batch, options.precision)
+    cases = [Case(*setting) for setting in settings]
     if options.in_process or options.no_peers:
         for case in cases:
             _run(case, options.database, keep=not options.no_peers)
@@ -43,13 +48,15 @@ def main() -> int:
 def _in_child(case: Case, database: Path) -> bool:
     """Measure in a fresh process; whether it succeeded."""
     assert __package__
-    arguments = [case.model, "--threads", str(case.threads), "--batch", str(case.batch), "--database", str(database), "--in-process"]
+    arguments = [case.model, "--threads", str(case.threads), "--batch", str(case.batch), "--precision", case.precision]
+    arguments += ["--database", str(database), "--in-process"]
     command = [sys.executable, "-m", __package__, *arguments]
     return subprocess.call(command) == 0
 
 
 def _run(case: Case, database: Path, *, keep: bool) -> None:
-    row = measure(case, database, PEERS if keep else (), _silent)
+    peers = PEERS if case.precision == "fp32" else REDUCED_PEERS
+    row = measure(case, database, peers if keep else (), _silent)
     if keep:
         add_row(row)
     else:

@@ -1,4 +1,4 @@
-"""What is measured: a torchvision network with random weights, at one batch size, on a number of threads."""
+"""What is measured: a torchvision network with random weights, at one batch size, on a number of threads, in one precision."""
 
 import importlib
 import sys
@@ -9,19 +9,21 @@ from typing import Any
 import torch
 
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "vit_b_16", "swin_t", "convnext_tiny")
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 SIDE = 224
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """model: its name in torchvision; threads: of one inference."""
+    """model: its name in torchvision; threads: of one inference; precision: of ours."""
 
     model: str
     threads: int
     batch: int = 1
+    precision: str = "fp32"
 
     def __str__(self) -> str:
-        return f"{self.model} b{self.batch} t{self.threads}"
+        return f"{self.model} b{self.batch} t{self.threads}" + (f" {self.precision}" if self.precision != "fp32" else "")
 
     def load(self) -> tuple[torch.nn.Module, torch.Tensor]:
         """The network in evaluation mode, its weights redrawn so that every output matters, and an image batch."""

@@ -16,11 +16,13 @@ from billhook.ir.program import Program
 from billhook.ir.progress import Progress
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.cut import cut_graph
+from billhook.passes.precision import precision_of
 from billhook.peers import Absent, Subject, build_peer
 
-from .case import Case
+from .case import PRECISIONS, Case
 
 PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
+REDUCED_PEERS = ("OpenVINO", "OpenVINO default precision")  # those that have a reduced precision, and the same in float32
 ROUNDS = Rounds(statistic="minimum")  # whatever else runs on the machine only ever adds time
 
 
@@ -29,11 +31,12 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
     model, image = case.load()
     program, _ = run_passes(capture(model, (image,), {}), ANALYSIS)
     target = host_target(case.threads)
-    with Engine(target, database, progress) as engine:
+    with Engine(target, database, progress, precision=case.precision) as engine:
         begun = time.perf_counter()
         build = engine.build(cut_graph(program, Plan({})), program.example)
         seconds = time.perf_counter() - begun
         measured = engine.measured
+        narrow = precision_of(build.network)
         kernels = kernel_times(build, [image], engine)
         choices = engine.choices(build.network)
         templates = [choices[k.workload].template for k in build.network.kernels]
@@ -45,9 +48,10 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
         "model": case.model,
         "threads": case.threads,
         "batch": case.batch,
-        "precision": "float32",
+        "precision": PRECISIONS[case.precision],
         "variant": "dense",
         "error": build.error,
+        "narrow_kernels": len(narrow.narrow),
         "build_seconds": seconds,
         "kernels_measured": measured,
         "runtimes": {name: _timing(t) for name, t in timings.items()},

@@ -12,8 +12,12 @@ from typing import Any
 from billhook.compiler.compare import OURS
 from billhook.costmodel.machine import Machine, this_machine
 
+from .case import PRECISIONS, Case
+
 HOME = Path(__file__).parents[1] / "results" / "kernels"
 ROWS = Path("out") / "kernels" / "rows.jsonl"
+REDUCED = "OpenVINO default precision"  # the peer that computes in bfloat16
+_SHORT = {dtype: name for name, dtype in PRECISIONS.items()}
 PACKAGES = ("torch", "torchvision", "apache-tvm", "onnxruntime", "openvino", "numpy", "billhook")
 
 
@@ -21,7 +25,7 @@ def read_rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
     """The last row of every case."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines if line.strip()]
-    return {f"{r['model']} b{r['batch']} t{r['threads']}": r for r in rows}
+    return {str(Case(r["model"], r["threads"], r["batch"], _SHORT[r["precision"]])): r for r in rows}
 
 
 def add_row(row: dict[str, Any], path: Path = ROWS) -> None:
@@ -32,30 +36,37 @@ def add_row(row: dict[str, Any], path: Path = ROWS) -> None:
 
 
 def best_peer(row: dict[str, Any]) -> tuple[str, float]:
-    """Name and seconds of the fastest runtime that is not ours."""
-    peers = {name: timing["seconds"] for name, timing in row["runtimes"].items() if name != OURS}
+    """Name and seconds of the fastest runtime that is not ours and computes in the same precision."""
+    reduced = row["precision"] != "float32"
+    peers = {name: timing["seconds"] for name, timing in row["runtimes"].items() if name != OURS and (not reduced or name == REDUCED)}
     return min(peers.items(), key=lambda item: item[1])
 
 
+def _has_peer(row: dict[str, Any]) -> bool:
+    return any(name != OURS and (row["precision"] == "float32" or name == REDUCED) for name in row["runtimes"])
+
+
 def ratio(row: dict[str, Any]) -> float:
-    """Our latency over the fastest peer's: below one we are faster."""
+    """Our latency over the fastest peer's of the same precision: below one we are faster."""
     return row["runtimes"][OURS]["seconds"] / best_peer(row)[1]
 
 
 def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The numbers that the suite is judged by; None for what was not measured. Networks at batch 1 count, each thread count once."""
-    table = [r for r in rows if r["batch"] == 1 and len(r["runtimes"]) > 1]
+    comparable = [r for r in rows if r["batch"] == 1 and _has_peer(r)]
+    table = [r for r in comparable if r["precision"] == "float32"]
+    reduced = [ratio(r) for r in comparable if r["precision"] == "bfloat16"]
     ratios: dict[str, dict[str, float]] = {}
     for row in table:
         ratios.setdefault(row["model"], {})[str(row["threads"])] = round(ratio(row), 4)
     found = [r for by_threads in ratios.values() for r in by_threads.values()]
-    by_kernels = [r["build_seconds"] for r in table if r["kernels_measured"]]
+    by_kernels = [r["build_seconds"] for r in comparable if r["kernels_measured"]]
     return {
         "ratio_to_best_peer": ratios,
         "ratio_median": round(statistics.median(found), 4) if found else None,
         "ratio_max": max(found, default=None),
         "pruned_ratio_median": None,
-        "bf16_ratio_median": None,
+        "bf16_ratio_median": round(statistics.median(reduced), 4) if reduced else None,
         "build_seconds_max": round(max(by_kernels, default=0.0), 1) or None,
     }
 
@@ -80,5 +91,6 @@ def _slug(machine: Machine) -> str:
 def line(row: dict[str, Any]) -> str:
     """A row in one line: milliseconds of every runtime, and the ratio to the best peer."""
     times = ", ".join(f"{name} {timing['seconds'] * 1e3:.2f}" for name, timing in row["runtimes"].items())
-    verdict = f"{ratio(row):.3f}x of {best_peer(row)[0]}" if len(row["runtimes"]) > 1 else "no peers"
-    return f"{row['model']} b{row['batch']} t{row['threads']}: {times} ms; {verdict}; built in {row['build_seconds']:.0f} s"
+    verdict = f"{ratio(row):.3f}x of {best_peer(row)[0]}" if _has_peer(row) else "no peers"
+    case = Case(row["model"], row["threads"], row["batch"], _SHORT[row["precision"]])
+    return f"{case}: {times} ms; {verdict}; built in {row['build_seconds']:.0f} s"

@@ -97,6 +97,7 @@ def compile_(
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
     device_: DeviceOption = None,
+    precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, or bf16 with AVX512-BF16.")] = "fp32",
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
@@ -112,6 +113,7 @@ def compile_(
         criterion=criterion,
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
         device=device_,
+        precision=precision,
         out=options.result_folder(out),
         database=_database(database),
     )

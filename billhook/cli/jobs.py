@@ -37,6 +37,7 @@ class CompileJob:
     criterion: str | None
     constraints: "tuple[Constraint, ...]"
     device: str | None
+    precision: str
     out: Path
     database: Path
 
@@ -92,6 +93,7 @@ def run_compile(job: CompileJob) -> int:
             criterion=job.criterion,
             constraints=job.constraints,
             device=job.device,
+            precision=job.precision,
             latency=job.budget,
             data=data,
             evaluate=evaluate,

@@ -36,6 +36,7 @@ from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.oracle import relative_error
 
 from .bench import Bench, LocalBench
+from .precision import check_precision, in_precision
 
 TRIALS = 16  # schedules tried per kernel family without a template
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
@@ -56,6 +57,7 @@ class Engine:
     """Kernels for one target. Use as a context manager: it holds measuring processes and an open database.
 
     bench: where to measure; None is this machine. It is closed together with the engine. backend: None is the target's own.
+    precision: of values and products, "fp32" or "bf16"; OptionError where the target lacks it.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Engine:
         trials: int = TRIALS,
         bench: Bench | None = None,
         backend: Backend | None = None,
+        precision: str = "fp32",
     ) -> None:
-        self.target, self.progress = target, progress
+        self.target, self.progress, self.precision = target, progress, check_precision(precision, target)
         self.backend = backend or backend_of(target)
         self.bench: Bench = bench or LocalBench(target, self.backend)
         self._store: Store = open_store(database)
@@ -88,7 +91,7 @@ class Engine:
 
     def lower(self, graph: fx.GraphModule, example: Example) -> Partition:
         """The kernels of a graph at the example's shapes."""
-        return partition(normalise_for_inference(graph, example), self.target)
+        return in_precision(partition(normalise_for_inference(graph, example), self.target), self.precision, self.backend)
 
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""

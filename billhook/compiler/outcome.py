@@ -16,6 +16,7 @@ from .budget import BudgetedLatency
 from .compare import OURS, Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
+from .precision import PRECISIONS, Precision
 from .roofline import Peaks
 from .stages import Stages
 
@@ -46,6 +47,7 @@ class Outcome:
     processor: str
     peaks: Peaks | None
     noisy_kernels: int
+    precision: Precision = PRECISIONS["fp32"]
 
     @property
     def model(self) -> nn.Module:

@@ -64,6 +64,7 @@ class Job:
     database: Path
     constraints: tuple[Constraint, ...] = ()
     device: Device | None = None
+    precision: str = "fp32"
 
 
 class Compiler:
@@ -164,6 +165,7 @@ class Compiler:
             processor=self.engine.bench.processor,
             peaks=measure_peaks(self.job.target) if self._on_processor and not isinstance(contest, DeviceContest) else None,
             noisy_kernels=len(self.engine.costs.noisy),
+            precision=self.engine.precision,
         )
 
     def _kernel_times(self, build: Build, contest: Contest | DeviceContest) -> tuple[KernelTime, ...]:
@@ -195,6 +197,7 @@ def make_job(
     threads: int,
     constraints: Sequence[str | Constraint] = (),
     device: str | None = None,
+    precision: str = "fp32",
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
     args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
@@ -217,12 +220,20 @@ def make_job(
         database=database,
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
         device=remote,
+        precision=_precision(precision, remote),
     )
 
 
 def _criterion(chosen: str | None, data: Loader | None) -> str:
     """The criterion's name; a wrong one is said at once, not after minutes of measuring."""
     return check_criterion(chosen or ("taylor" if data is not None else "l2"))
+
+
+def _precision(name: str, device: Device | None) -> str:
+    """The name, if it is one. The engine asks the target for what it needs."""
+    if device is not None and name != "fp32":
+        raise OptionError(f"--precision {name}: devices run float32 networks only so far; leave out --device or use fp32")
+    return name
 
 
 def find_target(target: str | Target, threads: int = 1) -> Target:
@@ -248,5 +259,5 @@ def run_job(job: Job, progress: Progress) -> Result:
             " add --device for a board that runs the RPC server (docs/targets.md)"
         )
     bench = open_device(job.device, job.target) if job.device is not None else LocalBench(job.target)
-    with closing(bench), Engine(job.target, job.database, progress, bench=bench) as engine:
+    with closing(bench), Engine(job.target, job.database, progress, bench=bench, precision=job.precision) as engine:
         return Compiler(job, engine, progress).run()

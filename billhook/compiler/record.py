@@ -107,10 +107,14 @@ def kernel_rows(result: Outcome) -> tuple[KernelRow, ...]:
 
 def checks(result: Outcome) -> tuple[Check, ...]:
     """What was verified on the way."""
-    error, latency = result.build.error, result.latency
+    error, latency, most = result.build.error, result.latency, result.precision.tolerance
     off = latency.predicted.seconds / latency.measured.seconds - 1
     return (
-        Check(name="compiled network equals torch", passed=error <= EQUAL, detail=f"relative error {error:.1e}, at most {EQUAL:g}"),
+        Check(
+            name="compiled network equals torch",
+            passed=error <= most,
+            detail=f"relative error {error:.1e}, at most {most:g} in {result.precision.name}",
+        ),
         Check(
             name="cut network equals the masked one",
             passed=result.oracle_error <= EQUAL,

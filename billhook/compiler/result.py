@@ -26,7 +26,8 @@ class Result(Outcome):
         inputs = tensors_in(self.program.example)
         with torch.no_grad():
             outputs = tensors_in(self._evaluated())
-        vector = TestVector(tuple(t.numpy() for t in inputs), tuple(t.numpy() for t in outputs), threads=self.target.threads)
+        arrays = tuple(t.numpy() for t in inputs), tuple(t.numpy() for t in outputs)
+        vector = TestVector(*arrays, tolerance=self.precision.tolerance, threads=self.target.threads)
         return BundleContent(
             artifact=self.build.artifact,
             target=self.target,

@@ -17,6 +17,7 @@ from billhook.ir.workload import Arg, Ref, Workload
 from . import mathfn
 from .candidate import Candidate, candidate
 from .moves import View, chain, split_index, views
+from .reduced import is_float, storages
 from .tiles import fits, vector_groups
 from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, sharing, splat, store, store_partial
 
@@ -50,7 +51,7 @@ class Attention:
 def attention_of(workload: Workload) -> Attention | None:
     """The workload as moves, one attention, and moves that can be taken back; None for any other."""
     number = next((i for i, c in enumerate(workload.calls) if c.op == "aten.scaled_dot_product_attention.default"), None)
-    if number is None or workload.output.block or any(t.dtype != "float32" for t in (*workload.inputs, workload.output)):
+    if number is None or workload.output.block or any(not is_float(t) for t in (*workload.inputs, workload.output)):
         return None
     call, seen = workload.calls[number], views(workload, number)
     query, key, value, mask, dropout, causal = (*call.args, None, 0.0, False)[:6]
@@ -137,7 +138,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     def body(one: Any, *buffers: Any) -> None:
         _Emitter(problem, choice, target, buffers, one).emit()
 
-    return flat_kernel([*sizes, workload.output.elements], body, opaque=problem.query.source)
+    return flat_kernel([*sizes, workload.output.elements], body, opaque=problem.query.source, dtypes=storages(workload))
 
 
 class _Emitter:
@@ -171,7 +172,7 @@ class _Emitter:
         with loop(0, problem.keys) as s:
             start = bind(problem.key.address([n, h, s, 0]))
             with loop(0, problem.depth) as d:
-                T.buffer_store(self.keys, self.buffers[problem.key.source][start + d], [d * self.padded + s])
+                T.buffer_store(self.keys, load(self.buffers[problem.key.source], start + d, 1), [d * self.padded + s])
         if problem.keys < self.padded:
             with loop(problem.keys, self.padded) as s, loop(0, problem.depth) as d:
                 T.buffer_store(self.keys, T.float32(0.0), [d * self.padded + s])
@@ -204,7 +205,7 @@ class _Emitter:
         with loop(0, self.problem.depth - 1 + self.one) as d:
             keys = [bind(load(self.keys, d * self.padded + column + j * lanes, lanes)) for j in range(wide)]
             for start, sums in zip(firsts, tile, strict=True):
-                value = bind(splat(data[start + d], lanes))
+                value = bind(splat(load(data, start + d, 1), lanes))
                 for j in range(wide):
                     accumulate(sums[j], value * keys[j], lanes)
         for i, sums in enumerate(tile):

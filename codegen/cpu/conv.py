@@ -2,7 +2,8 @@
 
 Data is channel-blocked, or plain NCHW (first layers). Weights are packed per tile of output vectors as
 [input block][row tap][column tap][input lane][vector][lane], so a tile reads them front to back. Taps in the padding are skipped, not
-multiplied by zero, and the epilogue runs on the registers.
+multiplied by zero, and the epilogue runs on the registers. In bfloat16 two neighbouring input lanes are one step (arithmetic.py), and
+their weights lie side by side.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -15,44 +16,62 @@ from billhook.codegen.tvm_any import T
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from . import epilogue
+from . import epilogue, reduced
+from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
-from .vector import accumulate, balance, bind, each, flat_kernel, load, loop, register, sharing, splat, store
+from .vector import balance, bind, each, flat_kernel, load, loop, register, sharing, store
 from .window import Conv, conv_of
 
 NAME = "conv"
+REDUCED = NAME + BFLOAT16.name
 
 
-def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+def candidates(workload: Workload, target: Target, tiles: int = 3) -> tuple[Candidate, ...]:
     """The statically best tiles, or () if the workload is not an ungrouped convolution into a blocked map."""
     conv = conv_of(workload)
     if conv is None or conv.groups != 1 or not workload.output.block or not epilogue.fusible(workload, 1):
         return ()
-    tiles = best_tiles(conv.rows, conv.columns, conv.target.blocks, target, conv.target.block, 3)
+    best = best_tiles(conv.rows, conv.columns, conv.target.blocks, target, conv.target.block, tiles)
     outer = int(weight_elements(conv) < conv.source.elements)
-    return tuple(candidate(NAME, rows=t.rows, columns=t.columns, vectors=t.vectors, pixels_outer=outer) for t in tiles)
+    return tuple(candidate(NAME, rows=t.rows, columns=t.columns, vectors=t.vectors, pixels_outer=outer) for t in best)
 
 
-def multiplications(workload: Workload, _choice: Candidate) -> int:
-    """Multiply-adds on single numbers that the kernel cannot do without: taps in the padding are skipped."""
+def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """The same for bfloat16 data: at least two vectors where there are two, or spreading the data takes as long as multiplying."""
+    conv = conv_of(workload)
+    if conv is None or workload.inputs[conv.data].dtype != reduced.BFLOAT16 or conv.source.block % BFLOAT16.group:
+        return ()
+    found = candidates(workload, target, tiles=9)
+    wide = [c for c in found if c["vectors"] > 1] or found
+    return tuple(Candidate(REDUCED, c.params) for c in wide[:3])
+
+
+def arithmetic(choice: Candidate) -> Arithmetic:
+    """How the candidate's kernel multiplies."""
+    return BFLOAT16 if choice.template == REDUCED else FLOAT32
+
+
+def multiplications(workload: Workload, choice: Candidate) -> int:
+    """Multiply-adds, in the time of float32 ones, that the kernel cannot do without: taps in the padding are skipped."""
     conv = conv_of(workload)
     assert conv is not None
     taps = work(segments(conv.rows, 1)) * work(segments(conv.columns, 1))
-    return conv.source.batch * taps * conv.source.channels * conv.target.blocks * conv.target.block
+    depth = conv.source.channels // arithmetic(choice).group
+    return conv.source.batch * taps * depth * conv.target.blocks * conv.target.block
 
 
-def weight_elements(conv: Conv) -> int:
-    """Elements of the packed weight."""
-    return conv.target.blocks * conv.target.block * conv.source.blocks * conv.source.block * conv.taps
+def weight_elements(conv: Conv, group: int = 1) -> int:
+    """Elements of the packed weight, `group` input channels in each."""
+    return conv.target.blocks * conv.target.block * conv.source.blocks * (conv.source.block // group) * conv.taps
 
 
-def input_elements(workload: Workload, index: int, conv: Conv) -> int:
+def input_elements(workload: Workload, index: int, conv: Conv, group: int) -> int:
     """Elements of the kernel's flat buffer for input `index`."""
     if index == conv.weight:
-        return weight_elements(conv)
+        return weight_elements(conv, group)
     if workload.roles[index] == "parameter":
         return padded(workload, index)
     return workload.inputs[index].elements
@@ -62,12 +81,15 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv = conv_of(workload)
     assert conv is not None
-    sizes = [input_elements(workload, i, conv) for i in range(len(workload.inputs))] + [workload.output.elements]
+    how = arithmetic(choice)
+    sizes = [input_elements(workload, i, conv, how.group) for i in range(len(workload.inputs))] + [workload.output.elements]
+    dtypes = reduced.storages(workload)
+    dtypes[conv.weight] = how.weight
 
     def body(one: Any, *buffers: Any) -> None:
         _Emitter(workload, conv, choice, target.threads, buffers, one).emit()
 
-    return flat_kernel(sizes, body, opaque=conv.weight)
+    return flat_kernel(sizes, body, opaque=conv.weight, dtypes=dtypes)
 
 
 def pack(workload: Workload, choice: Candidate, _target: Target, index: int, array: np.ndarray) -> np.ndarray:
@@ -76,15 +98,15 @@ def pack(workload: Workload, choice: Candidate, _target: Target, index: int, arr
     assert conv is not None
     if index != conv.weight:
         return pack_parameter(workload, index, array)
-    lanes, block = conv.target.block, conv.source.block
+    lanes, block, how = conv.target.block, conv.source.block, arithmetic(choice)
     full = np.zeros((conv.target.blocks * lanes, conv.source.blocks * block, *array.shape[2:]), np.float32)
     full[: array.shape[0], : array.shape[1]] = array
     parts: list[np.ndarray] = []
     first = 0
     for wide, times in vector_groups(conv.target.blocks, choice["vectors"]):
         rows = full[first : first + wide * times * lanes]
-        tiles = rows.reshape(times, wide * lanes, conv.source.blocks, block, *array.shape[2:])
-        parts.append(tiles.transpose(0, 2, 4, 5, 3, 1).reshape(-1))
+        tiles = rows.reshape(times, wide * lanes, conv.source.blocks, block // how.group, how.group, *array.shape[2:])
+        parts.append(how.packed(tiles.transpose(0, 2, 5, 6, 3, 1, 4)))
         first += wide * times * lanes
     return np.concatenate(parts)
 
@@ -94,7 +116,7 @@ class _Emitter:
 
     def __init__(self, workload: Workload, conv: Conv, choice: Candidate, threads: int, buffers: Sequence[Any], one: Any) -> None:
         self.workload, self.conv, self.choice, self.buffers, self.one = workload, conv, choice, buffers, one
-        self.lanes = conv.target.block
+        self.lanes, self.how = conv.target.block, arithmetic(choice)
         # A tile of one row finds its valid taps at run time, so that all rows share one copy of the code.
         whole = Segment(0, 1, conv.rows.out, (tuple(range(conv.rows.window)),))
         self.rows = (whole,) if choice["rows"] == 1 else segments(conv.rows, choice["rows"])
@@ -124,7 +146,7 @@ class _Emitter:
     def _vectors(self) -> Iterator[tuple[int, Any, Any]]:
         """Inside loops over tiles of output vectors: vectors per tile, first vector, where the tile's weights start."""
         first, base = 0, 0
-        per_vector = self.lanes * self.conv.source.blocks * self.conv.source.block * self.conv.taps
+        per_vector = self.lanes * self.conv.source.blocks * (self.conv.source.block // self.how.group) * self.conv.taps
         for wide, times in vector_groups(self.conv.target.blocks, self.choice["vectors"]):
             with each(times, self.threads if self.by_vectors else 1) as tile:
                 yield wide, first + tile * wide, base + tile * (wide * per_vector)
@@ -184,20 +206,21 @@ class _Emitter:
         return loop(start, stop - 1 + self.one) if innermost and stop - start > 1 else loop(start, stop)
 
     def _multiply(self, tile: Any, pixels: Any, wide: int, base: Any, at: tuple[Any, ...]) -> None:
-        """One tap of one input block: each input lane's value, in all lanes, times the weight vectors."""
+        """One tap of one input block: each group of input lanes, in all lanes, times the weight vectors."""
         conv, (n, c, y0, r, x0, q) = self.conv, at
         source, data, weight = conv.source, self.buffers[conv.data], self.buffers[conv.weight]
         plane = (n * source.blocks + c) * source.height
-        step = wide * self.lanes
-        with self._inner(0, source.block, innermost=True) as b:
-            tap = ((c * conv.rows.window + r) * conv.columns.window + q) * source.block + b
+        step, steps, how = wide * self.lanes, source.block // self.how.group, self.how
+        with self._inner(0, steps, innermost=True) as b:
+            tap = ((c * conv.rows.window + r) * conv.columns.window + q) * steps + b
             vectors = [bind(load(weight, base + tap * step + k * self.lanes, self.lanes)) for k in range(wide)]
             for i, j in pixels:
                 row = (y0 + i) * conv.rows.stride + r * conv.rows.dilation - conv.rows.padding
                 column = (x0 + j) * conv.columns.stride + q * conv.columns.dilation - conv.columns.padding
-                value = bind(splat(data[((plane + row) * source.width + column) * source.block + b], self.lanes))
+                index = ((plane + row) * source.width + column) * source.block + b * how.group
+                value = bind(how.spread(data, index, self.lanes))
                 for k in range(wide):
-                    accumulate(tile[i][j][k], value * vectors[k], self.lanes)
+                    how.multiply_add(tile[i][j][k], value, vectors[k], self.lanes)
 
     def _finish(self, accumulator: Any, n: Any, vector: Any, y: Any, x: Any) -> None:
         goal = self.conv.target

@@ -14,6 +14,7 @@ from billhook.ir.workload import Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
+from .reduced import storages
 from .segments import Segment, segments
 from .vector import accumulate, divide, each, flat_kernel, load, loop, register, sharing, store
 from .window import Conv, conv_of
@@ -63,7 +64,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
                         with loop(0, x.count) as j:
                             _tile(workload, conv, buffers, (n, c), (y, y.start + i * y.tile), (x, x.start + j * x.tile))
 
-    return flat_kernel([*sizes, workload.output.elements], body)
+    return flat_kernel([*sizes, workload.output.elements], body, dtypes=storages(workload))
 
 
 def _tile(

@@ -11,6 +11,7 @@ from billhook.ir.workload import Ref, Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
+from .reduced import is_float, storages
 from .vector import divide, each, flat_kernel, loop, sharing, store_partial
 
 NAME = "elementwise"
@@ -20,7 +21,7 @@ def candidates(workload: Workload, _target: Target) -> tuple[Candidate, ...]:
     """One candidate, or () if some call is not elementwise."""
     out = workload.output
     used = {a.index for c in workload.calls for a in c.args if isinstance(a, Ref) and a.index < len(workload.inputs)}
-    if out.dtype != "float32" or not out.shape or 0 in out.shape or not epilogue.fusible(workload, 0):
+    if not is_float(out) or not out.shape or 0 in out.shape or not epilogue.fusible(workload, 0):
         return ()
     if not any(epilogue.access(workload, i) == "element" for i in used):
         return ()
@@ -50,7 +51,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
             with each(out.elements // width, threads) as row:
                 _row(workload, buffers, lanes, row * width, width)
 
-    return flat_kernel([*sizes, out.elements], body)
+    return flat_kernel([*sizes, out.elements], body, dtypes=storages(workload))
 
 
 def _row(workload: Workload, buffers: Sequence[Any], lanes: int, start: Any, length: int, threads: int = 1) -> None:

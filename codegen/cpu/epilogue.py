@@ -7,6 +7,7 @@ from typing import Any, Literal
 from billhook.ir.workload import Arg, Call, Ref, Workload
 
 from .pointwise import OPERATORS
+from .reduced import is_float
 from .vector import bind, load, load_partial, splat
 
 Access = Literal["element", "channel", "sample_channel", "scalar"]
@@ -41,7 +42,7 @@ def channel_vectors(workload: Workload) -> frozenset[int]:
 def access(workload: Workload, index: int) -> Access | None:
     """How the epilogue reads input `index` of a workload; None if no vector of the output corresponds to a vector of it."""
     given, out = workload.inputs[index], workload.output
-    if given.dtype != "float32":
+    if not is_float(given):
         return None
     if index in channel_vectors(workload):
         return "channel"
@@ -106,7 +107,7 @@ def apply(workload: Workload, start: int, anchors: Mapping[int, Any], buffers: S
 def _read(workload: Workload, index: int, buffer: Any, place: Place) -> Any:
     kind = access(workload, index)
     if kind == "scalar":
-        return splat(buffer[0], place.lanes)
+        return splat(load(buffer, 0, 1), place.lanes)
     if kind == "channel":
         return load(buffer, place.channel, place.lanes)  # packed with zeros up to whole vectors
     if kind == "sample_channel":

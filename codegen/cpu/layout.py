@@ -10,6 +10,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Ref, TensorType, Workload
 
 from .candidate import Candidate, candidate
+from .reduced import is_float, storages
 from .vector import flat_kernel, load, loop, store
 from .window import Feature, feature
 
@@ -40,13 +41,13 @@ def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
             first += source.channels
         _clear_padding(goal, buffers[-1])
 
-    return flat_kernel([t.elements for t in workload.inputs] + [workload.output.elements], body)
+    return flat_kernel([t.elements for t in workload.inputs] + [workload.output.elements], body, dtypes=storages(workload))
 
 
 def _copies(workload: Workload) -> tuple[Feature, ...] | None:
     """The maps that are copied one after the other into the last one, in channel order; None if the anchor is no such call."""
     call = workload.anchor
-    if any(t.dtype != "float32" or 0 in t.shape for t in (*workload.inputs, workload.output)):
+    if any(not is_float(t) or 0 in t.shape for t in (*workload.inputs, workload.output)):
         return None
     if call.op == "billhook.layout":
         return _features((workload.inputs[0], workload.output))
@@ -100,7 +101,7 @@ def _copy(source: Feature, read: Any, goal: Feature, write: Any, first: int) -> 
             rest = source.channels
         if rest:
             with loop(source.channels - rest, source.channels) as c, loop(0, area) as p:
-                T.buffer_store(write, read[_index(source, n, c, p)], [_index(goal, n, c + first, p)])
+                store(write, _index(goal, n, c + first, p), load(read, _index(source, n, c, p), 1), 1)
 
 
 def _copy_blocks(source: Feature, read: Any, goal: Feature, write: Any, first: int, n: Any, blocks: int) -> None:
@@ -126,4 +127,4 @@ def _clear_padding(goal: Feature, write: Any) -> None:
     lanes = goal.blocks * goal.block - goal.channels
     if lanes:
         with loop(0, goal.batch) as n, loop(goal.channels, goal.channels + lanes) as c, loop(0, goal.height * goal.width) as p:
-            T.buffer_store(write, T.float32(0.0), [_index(goal, n, c, p)])
+            store(write, _index(goal, n, c, p), T.float32(0.0), 1)

@@ -1,6 +1,7 @@
 """Linear layers: row-major activations [..., K] times a packed weight, with a fused epilogue.
 
-A block of rows x output vectors stays in registers; the weight is packed per tile of vectors as [k][vector][lane].
+A block of rows x output vectors stays in registers; the weight is packed per tile of vectors as [k][vector][lane],
+in bfloat16 as [pair of k][vector][lane][member of the pair].
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,15 @@ import numpy as np
 from billhook.ir.target import Target
 from billhook.ir.workload import Ref, Workload
 
-from . import epilogue
+from . import epilogue, reduced
+from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .tiles import fits, vector_groups
-from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store_partial
+from .vector import bind, each, flat_kernel, load, loop, register, sharing, store_partial
 
 NAME = "linear"
+REDUCED = NAME + BFLOAT16.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ class Linear:
 
 
 def linear_of(workload: Workload) -> Linear | None:
-    """The anchor as a linear layer on row-major float32 tensors, or None."""
+    """The anchor as a linear layer on row-major floating-point tensors, or None."""
     call = workload.anchor
-    if call.op != "aten.linear.default" or any(t.block or t.dtype != "float32" for t in (workload.inputs[0], workload.output)):
+    if call.op != "aten.linear.default" or any(t.block or not reduced.is_float(t) for t in (workload.inputs[0], workload.output)):
         return None
     data, weight, bias = (*call.args, None)[:3]
     if not isinstance(data, Ref) or not isinstance(weight, Ref) or data.index != 0 or workload.roles[weight.index] != "parameter":
@@ -45,7 +48,7 @@ def linear_of(workload: Workload) -> Linear | None:
     return Linear(rows, depth, width, weight.index, bias.index if isinstance(bias, Ref) else None)
 
 
-def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+def candidates(workload: Workload, target: Target, count: int = 3) -> tuple[Candidate, ...]:
     """Tiles that suit the number of rows, or () if the anchor is no linear layer."""
     layer = linear_of(workload)
     if layer is None or not layer.rows or not epilogue.fusible(workload, 1):
@@ -54,7 +57,22 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     wide = [w for w in (1, 2, 3, 4, 6, 8) if w <= vectors]
     found = {(_even(layer.rows, _tallest(w, target)), w) for w in wide}
     ranked = sorted(found, key=lambda t: _estimate(layer, vectors, *t))
-    return tuple(candidate(NAME, rows=r, vectors=w) for r, w in ranked[:3])
+    return tuple(candidate(NAME, rows=r, vectors=w) for r, w in ranked[:count])
+
+
+def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """The same for bfloat16 data of an even number of columns: at least two vectors where there are two."""
+    layer = linear_of(workload)
+    if layer is None or workload.inputs[0].dtype != reduced.BFLOAT16 or layer.depth % BFLOAT16.group:
+        return ()
+    found = candidates(workload, target, count=6)
+    wide = [c for c in found if c["vectors"] > 1] or found
+    return tuple(Candidate(REDUCED, c.params) for c in wide[:3])
+
+
+def arithmetic(choice: Candidate) -> Arithmetic:
+    """How the candidate's kernel multiplies."""
+    return BFLOAT16 if choice.template == REDUCED else FLOAT32
 
 
 def _tallest(wide: int, target: Target) -> int:
@@ -78,7 +96,7 @@ def pack(workload: Workload, choice: Candidate, target: Target, index: int, arra
     assert layer is not None
     if index != layer.weight:
         return pack_parameter(workload, index, array)
-    lanes = target.lanes
+    lanes, how = target.lanes, arithmetic(choice)
     vectors = -(-layer.width // lanes)
     full = np.zeros((vectors * lanes, layer.depth), np.float32)
     full[: layer.width] = array
@@ -86,7 +104,8 @@ def pack(workload: Workload, choice: Candidate, target: Target, index: int, arra
     first = 0
     for wide, times in vector_groups(vectors, choice["vectors"]):
         count = wide * times * lanes
-        parts.append(full[first : first + count].reshape(times, wide * lanes, layer.depth).transpose(0, 2, 1).reshape(-1))
+        tiles = full[first : first + count].reshape(times, wide * lanes, layer.depth // how.group, how.group)
+        parts.append(how.packed(tiles.transpose(0, 2, 1, 3)))
         first += count
     return np.concatenate(parts)
 
@@ -95,14 +114,20 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     layer = linear_of(workload)
     assert layer is not None
-    vectors = -(-layer.width // target.lanes)
+    vectors, how = -(-layer.width // target.lanes), arithmetic(choice)
+    dtypes = reduced.storages(workload)
+    dtypes[layer.weight] = how.weight
     sizes = [
-        vectors * target.lanes * layer.depth if i == layer.weight else padded(workload, i) if role == "parameter" else given.elements
+        vectors * target.lanes * (layer.depth // how.group)
+        if i == layer.weight
+        else padded(workload, i)
+        if role == "parameter"
+        else given.elements
         for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
     ]
 
     def body(one: Any, *buffers: Any) -> None:
-        emitter = _Emitter(workload, layer, target.lanes, buffers, one)
+        emitter = _Emitter(workload, layer, how, target.lanes, buffers, one)
         threads = sharing(target.threads, layer.rows * layer.width * layer.depth)
         first = 0
         for wide, times in vector_groups(vectors, choice["vectors"]):
@@ -114,14 +139,14 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
                 emitter.panel(choice["rows"], wide, first + whole * wide, layer.width - (first + times * wide - 1) * target.lanes)
             first += wide * times
 
-    return flat_kernel([*sizes, workload.output.elements], body, opaque=layer.weight)
+    return flat_kernel([*sizes, workload.output.elements], body, opaque=layer.weight, dtypes=dtypes)
 
 
 class _Emitter:
     """Emits the tiles of a linear layer into the current TIR builder."""
 
-    def __init__(self, workload: Workload, layer: Linear, lanes: int, buffers: Sequence[Any], one: Any) -> None:
-        self.workload, self.layer, self.lanes, self.buffers, self.one = workload, layer, lanes, buffers, one
+    def __init__(self, workload: Workload, layer: Linear, how: Arithmetic, lanes: int, buffers: Sequence[Any], one: Any) -> None:
+        self.workload, self.layer, self.how, self.lanes, self.buffers, self.one = workload, layer, how, lanes, buffers, one
 
     def panel(self, rows: int, wide: int, vector: Any, last: int) -> None:
         """All rows for `wide` vectors from number `vector` on; the last of them has `last` valid lanes."""
@@ -133,18 +158,19 @@ class _Emitter:
             self._tile(rest, wide, full * rows, vector, last)
 
     def _tile(self, rows: int, wide: int, row: Any, vector: Any, last: int) -> None:
-        layer, lanes, start = self.layer, self.lanes, [None] * wide
+        layer, how, lanes, start = self.layer, self.how, self.lanes, [None] * wide
+        steps = layer.depth // how.group
         data, weight = self.buffers[0], self.buffers[layer.weight]
         if layer.bias is not None:
             start = [bind(load(self.buffers[layer.bias], (vector + j) * lanes, lanes)) for j in range(wide)]
         sums = [[register(lanes, s) for s in start] for _ in range(rows)]
-        with loop(0, layer.depth - 1 + self.one) as k:
-            base = (vector * layer.depth + k * wide) * lanes
+        with loop(0, steps - 1 + self.one) as k:
+            base = (vector * steps + k * wide) * lanes
             vectors = [bind(load(weight, base + j * lanes, lanes)) for j in range(wide)]
             for i in range(rows):
-                value = bind(splat(data[(row + i) * layer.depth + k], lanes))
+                value = bind(how.spread(data, (row + i) * layer.depth + k * how.group, lanes))
                 for j in range(wide):
-                    accumulate(sums[i][j], value * vectors[j], lanes)
+                    how.multiply_add(sums[i][j], value, vectors[j], lanes)
         for i in range(rows):
             for j in range(wide):
                 element = (row + i) * layer.width + (vector + j) * lanes

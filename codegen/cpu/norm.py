@@ -15,6 +15,7 @@ from billhook.ir.workload import Ref, Workload
 from .candidate import Candidate, candidate
 from .moves import View, chain, rows_stay, split_index, views
 from .packing import pack_vector
+from .reduced import is_float, storages
 from .vector import accumulate, bind, each, flat_kernel, load, load_partial, loop, register, sharing, splat, store_partial
 
 NAME = "norm"
@@ -36,7 +37,7 @@ class Norm:
 def norm_of(workload: Workload) -> Norm | None:
     """The workload as moves, a layer norm over the last dimension, and moves of whole rows; None for any other."""
     number = next((i for i, c in enumerate(workload.calls) if c.op == "aten.layer_norm.default"), None)
-    if number is None or workload.output.block or any(t.dtype != "float32" for t in (*workload.inputs, workload.output)):
+    if number is None or workload.output.block or any(not is_float(t) for t in (*workload.inputs, workload.output)):
         return None
     seen = views(workload, number)
     data, shape, weight, bias, eps = (*workload.calls[number].args, None, None, 1e-5)[:5]
@@ -86,7 +87,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
             source = norm.data.address(split_index(normed, norm.data.shape))
             _row(norm, buffers, source, position, target.lanes)
 
-    return flat_kernel([*sizes, workload.output.elements], body)
+    return flat_kernel([*sizes, workload.output.elements], body, dtypes=storages(workload))
 
 
 def _row(norm: Norm, buffers: tuple[Any, ...], source: Any, goal: Any, lanes: int) -> None:

@@ -13,6 +13,7 @@ from billhook.ir.workload import Call, TensorType, Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
+from .reduced import is_float, storages
 from .segments import Axis, segments
 from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store, store_partial
 from .window import Feature, feature, pair
@@ -76,7 +77,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
             if partial:
                 _channel_block(workload, pool, buffers, n, source.blocks - 1, partial)
 
-    return flat_kernel([*sizes, workload.output.elements], body)
+    return flat_kernel([*sizes, workload.output.elements], body, dtypes=storages(workload))
 
 
 def _channel_block(workload: Workload, pool: Pool, buffers: Sequence[Any], n: Any, c: Any, count: int) -> None:
@@ -148,7 +149,7 @@ def pool_of(workload: Workload) -> Pool | None:
 
 def _fits_output(workload: Workload, source: Feature) -> bool:
     out: TensorType = workload.output
-    if out.dtype != "float32" or out.shape[:2] != (source.batch, source.channels):
+    if not is_float(out) or out.shape[:2] != (source.batch, source.channels):
         return False
     return out.block == source.block or (out.block == 0 and all(size == 1 for size in out.shape[2:]))
 

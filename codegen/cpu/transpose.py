@@ -8,6 +8,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, Workload
 
 from .candidate import Candidate, candidate
+from .reduced import is_float, storages
 from .vector import divide, each, flat_kernel, load, load_partial, loop, sharing, store, store_partial
 from .window import Feature, feature
 
@@ -44,7 +45,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
             if rest:
                 _copy(blocked, source, goal, (n, pixel, whole), rest, inward)
 
-    return flat_kernel([workload.inputs[0].elements, workload.output.elements], body)
+    return flat_kernel([workload.inputs[0].elements, workload.output.elements], body, dtypes=storages(workload))
 
 
 def _map_of(workload: Workload) -> Feature | None:
@@ -52,7 +53,7 @@ def _map_of(workload: Workload) -> Feature | None:
     if workload.calls not in (_IN, _OUT) or workload.roles != ("activation",):
         return None
     blocked, plain = (workload.output, workload.inputs[0])[:: 1 if workload.calls == _IN else -1]
-    return feature(blocked) if blocked.block and not plain.block and plain.dtype == "float32" else None
+    return feature(blocked) if blocked.block and not plain.block and is_float(plain) else None
 
 
 def _copy(blocked: Feature, source: Any, goal: Any, at: tuple[Any, Any, Any], count: int, inward: bool) -> None:

@@ -1,20 +1,25 @@
-"""Thin layer over TVM's TIR builder: flat float32 buffers, vector loads and stores, loops that vanish when they run once.
+"""Thin layer over TVM's TIR builder: flat buffers, vector loads and stores, loops that vanish when they run once.
 
-A kernel takes its inputs in the workload's order and its output last, each a flat 1-D float32 buffer. Accumulators are separate small
+A kernel takes its inputs in the workload's order and its output last, each a flat 1-D buffer. Arithmetic is in float32: loads and stores
+convert where a buffer holds bfloat16 numbers. Accumulators are separate small
 buffers: TVM puts those on the stack and LLVM keeps them in registers, where one large array would become a heap allocation.
 """
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from billhook.codegen.tvm_any import IRBuilder, T
 
+from . import reduced
+
 KERNEL = "kernel"  # every kernel's global symbol; the network builder renames it
 
 
-def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None) -> Any:
-    """A PrimFunc over flat float32 buffers of these element counts; `body` receives the buffers and emits the statements.
+def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None, dtypes: Sequence[str] | None = None) -> Any:
+    """A PrimFunc over flat buffers of these element counts; `body` receives the buffers and emits the statements.
+
+    dtypes: what the buffers hold; all float32 by default.
 
     With `opaque`, the size of that buffer is a run-time value to LLVM, and `body` receives first an expression that is always 1 but
     that LLVM cannot fold: an extent multiplied by it is never unrolled. (TVM passes no unroll hints to LLVM.)
@@ -29,8 +34,11 @@ def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | N
         if opaque is not None:
             shapes[opaque] = T.Var("elements", "int32")
             first = [T.floordiv(shapes[opaque], sizes[opaque])]
-        buffers = [T.match_buffer(h, (n,), "float32") for h, n in zip(handles, shapes, strict=True)]
-        body(*first, *buffers)
+        kinds = dtypes or ["float32"] * len(sizes)
+        buffers = [T.match_buffer(h, (n,), kind) for h, n, kind in zip(handles, shapes, kinds, strict=True)]
+        text = reduced.intrinsics(kinds)
+        with T.attr({"pragma_import_llvm": text}) if text else nullcontext():
+            body(*first, *buffers)
     return builder.get()
 
 
@@ -77,12 +85,14 @@ def divide(value: Any, by: int) -> tuple[Any, Any]:
 
 def load(buffer: Any, index: Any, lanes: int) -> Any:
     """The vector of `lanes` elements that starts at `index`; a scalar if `lanes` is 1."""
-    return buffer[index] if lanes == 1 else buffer[T.ramp(index, 1, lanes)]
+    value = buffer[index] if lanes == 1 else buffer[T.ramp(index, 1, lanes)]
+    return reduced.widen(value, lanes) if buffer.dtype == "uint16" else value
 
 
 def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
     """Store a vector of `lanes` elements (a scalar if `lanes` is 1) at `index`."""
-    T.buffer_store(buffer, value, [index if lanes == 1 else T.ramp(index, 1, lanes)])
+    kept = reduced.narrow(value, lanes) if buffer.dtype == "uint16" else value
+    T.buffer_store(buffer, kept, [index if lanes == 1 else T.ramp(index, 1, lanes)])
 
 
 def splat(value: Any, lanes: int) -> Any:
@@ -113,7 +123,7 @@ def load_partial(buffer: Any, index: Any, count: int, lanes: int) -> Any:
         return load(buffer, index, lanes)
     scratch = register(lanes)
     with loop(0, count) as i:
-        T.buffer_store(scratch, buffer[index + i], [i])
+        T.buffer_store(scratch, load(buffer, index + i, 1), [i])
     return load(scratch, 0, lanes)
 
 
@@ -124,4 +134,4 @@ def store_partial(buffer: Any, index: Any, value: Any, count: int, lanes: int) -
         return
     scratch = register(lanes, value)
     with loop(0, count) as i:
-        T.buffer_store(buffer, scratch[i], [index + i])
+        store(buffer, index + i, scratch[i], 1)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from billhook.ir.workload import Arg, Ref, TensorType, Workload
 
+from .reduced import is_float
 from .segments import Axis
 
 
@@ -34,8 +35,8 @@ class Feature:
 
 
 def feature(given: TensorType) -> Feature | None:
-    """The feature map of a float32 4-D tensor type, or None."""
-    if len(given.shape) != 4 or given.dtype != "float32" or 0 in given.shape:
+    """The feature map of a floating-point 4-D tensor type, or None."""
+    if len(given.shape) != 4 or not is_float(given) or 0 in given.shape:
         return None
     return Feature(*given.shape, given.block or 1)
 

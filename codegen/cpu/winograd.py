@@ -4,6 +4,7 @@ Tiles of m x m output pixels become (m + 2)^2 independent matrix products over t
 by small constant matrices (winograd_matrices.py); the weights are transformed when they are packed, in float64. A pass takes some rows of
 tiles: it transforms their input once, then, for a group of output channels at a time, multiplies, transforms back and runs the epilogue.
 Maps keep the layout of the direct template. What is lost in float32 is checked for every kernel: see samples.py.
+In bfloat16 the matrix products have bfloat16 operands; the transforms stay in float32.
 """
 
 from collections.abc import Generator, Iterator
@@ -18,16 +19,18 @@ from billhook.codegen.tvm_any import T
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
-from . import epilogue
+from . import epilogue, reduced
+from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
 from .candidate import Candidate, candidate
 from .packing import pack_parameter, padded
 from .segments import Axis, Segment, segments
 from .tiles import fits, vector_groups
-from .vector import accumulate, balance, bind, each, flat_kernel, load, loop, register, splat, store
+from .vector import balance, bind, each, flat_kernel, load, loop, register, splat, store
 from .window import Conv, conv_of
 from .winograd_matrices import TAPS, Step, steps, transform
 
 NAME = "winograd"
+REDUCED = NAME + BFLOAT16.name
 TOLERANCE = 1e-5  # against float64, relative to the largest output; F(4x4) has 2e-6 to 5e-6, direct convolution 3e-7
 _OUTPUTS = (4, 2)  # m
 _DATA_BYTES = 1 << 20  # of one pass's transformed input, which every group of output channels reads again
@@ -71,16 +74,29 @@ def tiles(axis: Axis, m: int) -> int:
     return -(-axis.out // m)
 
 
-def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
-    """The statically best sizes for each m, or () if the workload is no such convolution."""
+def candidates(workload: Workload, target: Target, counts: tuple[int, int] = (2, 1)) -> tuple[Candidate, ...]:
+    """The statically best sizes, so many for each m, or () if the workload is no such convolution."""
     conv = suits(workload)
     if conv is None:
         return ()
     found: list[Candidate] = []
-    for m, count in zip(_OUTPUTS, (2, 1), strict=True):
+    for m, count in zip(_OUTPUTS, counts, strict=True):
         ranked = sorted(_plans(conv, m, target), key=lambda p: _estimate(conv, p, target))
         found += [candidate(NAME, m=p.m, rows=p.rows, tall=p.tall, wide=p.wide, group=p.group) for p in ranked[:count]]
     return tuple(found)
+
+
+def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """The same with products in bfloat16, for bfloat16 data: F(2x2), whose error is 1.5 times direct convolution's; F(4x4) has 4 times."""
+    conv = suits(workload)
+    if conv is None or workload.inputs[conv.data].dtype != reduced.BFLOAT16 or conv.source.block % BFLOAT16.group:
+        return ()
+    return tuple(Candidate(REDUCED, c.params) for c in candidates(workload, target, counts=(0, 2)))
+
+
+def arithmetic(choice: Candidate) -> Arithmetic:
+    """How the candidate's kernel multiplies."""
+    return BFLOAT16 if choice.template == REDUCED else FLOAT32
 
 
 def _plans(conv: Conv, m: int, target: Target) -> Iterator[Plan]:
@@ -124,11 +140,11 @@ def _estimate(conv: Conv, plan: Plan, target: Target) -> float:
 
 
 def multiplications(workload: Workload, choice: Candidate) -> int:
-    """Multiply-adds on single numbers in the matrix products; the transforms come on top."""
+    """Multiply-adds of the matrix products, in the time of float32 ones; the transforms come on top."""
     conv, plan = suits(workload), plan_of(choice)
     assert conv is not None
     count = conv.source.batch * tiles(conv.rows, plan.m) * tiles(conv.columns, plan.m) * plan.size**2
-    return count * conv.source.blocks * conv.source.block * conv.target.blocks * conv.target.block
+    return count * conv.source.blocks * (conv.source.block // arithmetic(choice).group) * conv.target.blocks * conv.target.block
 
 
 def pack(workload: Workload, choice: Candidate, _target: Target, index: int, array: np.ndarray) -> np.ndarray:
@@ -137,7 +153,7 @@ def pack(workload: Workload, choice: Candidate, _target: Target, index: int, arr
     assert conv is not None
     if index != conv.weight:
         return pack_parameter(workload, index, array)
-    lanes, depth = conv.target.block, conv.source.blocks * conv.source.block
+    lanes, depth, how = conv.target.block, conv.source.blocks * conv.source.block, arithmetic(choice)
     matrix = transform(plan.m).weight
     products = np.einsum("iy,kcyx,jx->ijck", matrix, array.astype(np.float64), matrix, optimize=True)
     full = np.zeros((plan.size**2, depth, conv.target.blocks * lanes), np.float32)
@@ -147,8 +163,8 @@ def pack(workload: Workload, choice: Candidate, _target: Target, index: int, arr
         panels: list[np.ndarray] = []
         for wide, times in vector_groups(count, plan.wide):
             begin, width = first * lanes, wide * lanes
-            block = full[:, :, begin : begin + times * width].reshape(plan.size**2, depth, times, width)
-            panels.append(block.transpose(0, 2, 1, 3).reshape(plan.size**2, -1))
+            block = full[:, :, begin : begin + times * width].reshape(plan.size**2, depth // how.group, how.group, times, width)
+            panels.append(how.packed(block.transpose(0, 3, 1, 4, 2)).reshape(plan.size**2, -1))
             first += wide * times
         parts.append(np.concatenate(panels, axis=1).reshape(-1))
     return np.concatenate(parts)
@@ -163,23 +179,35 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv, plan = suits(workload), plan_of(choice)
     assert conv is not None
-    weight = plan.size**2 * conv.source.blocks * conv.source.block * conv.target.blocks * conv.target.block
+    how, dtypes = arithmetic(choice), reduced.storages(workload)
+    dtypes[conv.weight] = how.weight
+    weight = plan.size**2 * conv.source.blocks * (conv.source.block // how.group) * conv.target.blocks * conv.target.block
     sizes = [
         weight if i == conv.weight else padded(workload, i) if role == "parameter" else given.elements
         for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
     ]
 
     def body(one: Any, *buffers: Any) -> None:
-        _Emitter(workload, conv, plan, target.threads, buffers, one).emit()
+        _Emitter(workload, conv, plan, how, target.threads, buffers, one).emit()
 
-    return flat_kernel([*sizes, workload.output.elements], body, opaque=conv.weight)
+    return flat_kernel([*sizes, workload.output.elements], body, opaque=conv.weight, dtypes=dtypes)
 
 
 class _Emitter:
     """Emits the stages of one Winograd convolution into the current TIR builder."""
 
-    def __init__(self, workload: Workload, conv: Conv, plan: Plan, threads: int, buffers: tuple[Any, ...], one: Any) -> None:
-        self.workload, self.conv, self.plan, self.threads, self.buffers, self.one = workload, conv, plan, threads, buffers, one
+    def __init__(
+        self, workload: Workload, conv: Conv, plan: Plan, how: Arithmetic, threads: int, buffers: tuple[Any, ...], one: Any
+    ) -> None:
+        self.workload, self.conv, self.plan, self.how, self.threads, self.buffers, self.one = (
+            workload,
+            conv,
+            plan,
+            how,
+            threads,
+            buffers,
+            one,
+        )
         self.matrices = transform(plan.m)
         self.lanes, self.depth = conv.target.block, conv.source.blocks * conv.source.block
         self.down, self.across = tiles(conv.rows, plan.m), tiles(conv.columns, plan.m)
@@ -194,7 +222,7 @@ class _Emitter:
         if by_rows:
             self.threads = 1
         with loop(0, self.conv.source.batch) as n, each(parts, parts) as part:
-            self.data = T.alloc_buffer((self.plan.size**2 * self.pitch,), "float32")
+            self.data = T.alloc_buffer((self.plan.size**2 * self.pitch,), "float32" if self.how.group == 1 else "uint16")
             first = 0
             for rows, times in vector_groups(self.down // parts, self.plan.rows):
                 with loop(0, times) as p:
@@ -255,7 +283,7 @@ class _Emitter:
 
     def _multiply(self, results: Any, vector: Any, count: int, tile_count: int) -> None:
         """results[product][vector][tile][lane] of one group of output channels: small matrix products, one after the other."""
-        weight, per_vector = self.buffers[self.conv.weight], self.depth * self.lanes
+        weight, per_vector = self.buffers[self.conv.weight], self.depth // self.how.group * self.lanes
         base = vector * (self.plan.size**2 * per_vector)
         with loop(0, self.plan.size**2) as a:
             first = 0
@@ -271,14 +299,16 @@ class _Emitter:
                 first += wide * panels
 
     def _tile(self, weight: Any, start: Any, results: Any, at: tuple[Any, Any, Any], sizes: tuple[int, int, int]) -> None:
-        (a, k, tile), (tall, wide, tile_count), lanes, block = at, sizes, self.lanes, self.conv.source.block
+        (a, k, tile), (tall, wide, tile_count), lanes, how, block = at, sizes, self.lanes, self.how, self.conv.source.block
+        groups = block // how.group
         sums = [[register(lanes) for _ in range(wide)] for _ in range(tall)]
-        with loop(0, self.conv.source.blocks) as c, loop(0, block - 1 + self.one) as b:
-            vectors = [bind(load(weight, start + ((c * block + b) * wide + j) * lanes, lanes)) for j in range(wide)]
+        with loop(0, self.conv.source.blocks) as c, loop(0, groups - 1 + self.one) as b:
+            vectors = [bind(load(weight, start + ((c * groups + b) * wide + j) * lanes, lanes)) for j in range(wide)]
             for i in range(tall):
-                value = bind(splat(self.data[a * self.pitch + (c * tile_count + tile + i) * block + b], lanes))
+                index = a * self.pitch + (c * tile_count + tile + i) * block + b * how.group
+                value = bind(how.spread(self.data, index, lanes))
                 for j in range(wide):
-                    accumulate(sums[i][j], value * vectors[j], lanes)
+                    how.multiply_add(sums[i][j], value, vectors[j], lanes)
         for i, j in product(range(tall), range(wide)):
             store(results, a * self.step + ((k + j) * tile_count + tile + i) * lanes, load(sums[i][j], 0, lanes), lanes)
 

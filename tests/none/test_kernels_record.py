@@ -6,10 +6,10 @@ from typing import Any
 from benchmarks.kernels.record import add_row, read_rows, summarise
 
 
-def _row(model: str, threads: int, ours: float, *peers: float, batch: int = 1, measured: int = 3) -> dict[str, Any]:
+def _row(model: str, threads: int, ours: float, *peers: float, batch: int = 1, measured: int = 3, **more: Any) -> dict[str, Any]:
     runtimes = {"billhook": {"seconds": ours}, **{f"peer {i}": {"seconds": s} for i, s in enumerate(peers)}}
-    row: dict[str, Any] = {"model": model, "threads": threads, "batch": batch, "runtimes": runtimes}
-    return {**row, "build_seconds": 10.0 * ours, "kernels_measured": measured}
+    row: dict[str, Any] = {"model": model, "threads": threads, "batch": batch, "precision": "float32", "runtimes": runtimes}
+    return {**row, **more, "build_seconds": 10.0 * ours, "kernels_measured": measured}
 
 
 def test_ratios_are_to_the_fastest_peer_at_batch_one() -> None:
@@ -32,3 +32,18 @@ def test_the_last_row_of_a_case_counts(tmp_path: Path) -> None:
     for ours in (2.0, 1.0):
         add_row(_row("a", 1, ours, 4.0), path)
     assert summarise(read_rows(path).values())["ratio_to_best_peer"] == {"a": {"1": 0.25}}
+
+
+def test_bfloat16_is_compared_with_the_peer_that_computes_in_it_and_nothing_else() -> None:
+    runtimes = {"billhook": {"seconds": 1.0}, "OpenVINO": {"seconds": 0.5}, "OpenVINO default precision": {"seconds": 2.0}}
+    reduced = _row("a", 1, 1.0, precision="bfloat16") | {"runtimes": runtimes}
+    summary = summarise([reduced, _row("a", 1, 3.0, 4.0)])
+    assert summary["bf16_ratio_median"] == 0.5
+    assert summary["ratio_to_best_peer"] == {"a": {"1": 0.75}}
+
+
+def test_a_case_has_a_row_for_each_precision(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    for precision in ("float32", "bfloat16"):
+        add_row(_row("a", 1, 1.0, 4.0, precision=precision), path)
+    assert set(read_rows(path)) == {"a b1 t1", "a b1 t1 bf16"}

@@ -1,5 +1,7 @@
 """Workloads for kernel tests, and the check that a candidate computes what torch computes."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from billhook.codegen import lower, samples, worker
@@ -65,13 +67,22 @@ def conv(
     return b.finish(n, out, height, width, blocked=True)
 
 
+def in_bfloat16(workload: Workload, *, inputs: bool = True, output: bool = True) -> Workload:
+    """The workload with its activations, its output or both in bfloat16."""
+    types = tuple(
+        replace(t, dtype="bfloat16") if inputs and role == "activation" else t
+        for t, role in zip(workload.inputs, workload.roles, strict=True)
+    )
+    return replace(workload, inputs=types, output=replace(workload.output, dtype="bfloat16") if output else workload.output)
+
+
 def wrong(workload: Workload, candidate: Candidate, target: Target = ZEN4) -> str | None:
     """Why the candidate's kernel differs from torch, or None."""
     arrays = samples.sample_inputs(workload)
     kernel = lower.compile_kernel(workload, candidate, target)[lower.KERNEL]
     flat = samples.flat_inputs(workload, arrays, lambda i, a: lower.pack(workload, candidate, target, i, a))
     arguments, output = worker.flat_tensors(workload, candidate, flat)
-    output.copyfrom(np.full(output.shape, np.nan, workload.output.dtype))
+    output.copyfrom(np.full(output.shape, np.nan if output.dtype == "float32" else 0x7FC0, output.dtype))  # NaN in either type
     kernel(*arguments, output)
     expected = samples.expected_output(workload, arrays)
     return samples.mismatch(workload, output.numpy().reshape(-1), expected, lower.tolerance(candidate))

@@ -1,0 +1,47 @@
+"""Precisions: what a target needs for one, which pass makes it, and how far a network may then be from torch."""
+
+from dataclasses import dataclass
+
+from billhook.codegen.backend import Backend
+from billhook.codegen.cpu.features import BF16_DOT, has_feature
+from billhook.costmodel.partition import Partition
+from billhook.ir.errors import OptionError
+from billhook.ir.target import Target
+from billhook.passes.precision import narrow_values
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """name: as in `bh.compile(precision=...)`; tolerance: largest error of a network against torch in float32, relative to
+    the largest output.
+
+    feature, flag: the instruction set that it needs, as LLVM and as Linux call it; "" for none.
+    """
+
+    name: str
+    tolerance: float
+    feature: str = ""
+    flag: str = ""
+
+
+PRECISIONS = {
+    "fp32": Precision("fp32", 1e-4),
+    "bf16": Precision("bf16", 5e-2, BF16_DOT, "avx512_bf16"),  # every value keeps 8 bits, and errors add up over the layers
+}
+
+
+def check_precision(name: str, target: Target) -> Precision:
+    """The precision of this name, if the target has what it needs. OptionError otherwise."""
+    if name not in PRECISIONS:
+        raise OptionError(f"--precision {name}: unknown; use one of {', '.join(PRECISIONS)}")
+    found = PRECISIONS[name]
+    if found.feature and not has_feature(target, found.feature):
+        raise OptionError(f"--precision {name}: needs the processor flag {found.flag}, which {target.mcpu or target.kind} lacks; use fp32")
+    return found
+
+
+def in_precision(partition: Partition, precision: Precision, backend: Backend) -> Partition:
+    """The partition with its values stored as the precision says, where the backend has kernels for them."""
+    if precision.name == "fp32":
+        return partition
+    return narrow_values(partition, lambda workload: bool(backend.candidates(workload, partition.target)))
