@@ -6,9 +6,9 @@ import torch
 
 from benchmarks.rows import Rows
 from billhook.codegen.fpga.boards import find_board
+from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.pricing import Pricer
 from billhook.codegen.fpga.search import search
-from billhook.codegen.fpga.kernels import network_layers
 from billhook.compiler.fpga_cost import cycle_tables, dense_partition, fpga_target
 from billhook.costmodel.network_cost import CostTables
 from billhook.ir.capture import capture

@@ -34,8 +34,10 @@ def run_networks(rows: Rows, cache: Path, say: Callable[[str], None]) -> None:
         train(model, data, STEPS)
         say(f"{name}: trained, accuracy {accuracy(model, held_out, TEST):.3f}")
         for share in (1.0, SHARE):
+            if rows.find(part="network", network=name, share=share) is not None:
+                continue
 
-            def tune(pruned: nn.Module) -> None:
+            def tune(pruned: nn.Module, _dense: nn.Module) -> None:
                 train(pruned, data, TUNING, rate=1e-3)
 
             options = FpgaOptions(find_board(BOARD), share, data=data.batches(32), finetune=tune)

@@ -9,7 +9,14 @@ from billhook.codegen.fpga.place import place_and_route
 from billhook.codegen.fpga.synthesis import Family, synthesise
 
 FAMILIES: tuple[Family, ...] = ("ecp5", "xc7", "xcup")
-DESIGNS = (Accelerator(4, 4, 4), Accelerator(8, 4, 4), Accelerator(8, 8, 4), Accelerator(8, 8, 8), Accelerator(16, 8, 8), Accelerator(16, 16, 16))
+DESIGNS = (
+    Accelerator(4, 4, 4),
+    Accelerator(8, 4, 4),
+    Accelerator(8, 8, 4),
+    Accelerator(8, 8, 8),
+    Accelerator(16, 8, 8),
+    Accelerator(16, 16, 16),
+)
 PLACED = Accelerator(8, 8, 4, 2048, 2048, 512, 1024)  # what the search finds for ULX3S
 
 

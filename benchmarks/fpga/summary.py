@@ -23,12 +23,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         "compared_outputs": sum(r["compared"] for r in networks),
         "cycle_error_max": {kind: max((r["cycle_error"][kind] for r in networks), default=None) for kind in ("ideal", "dram")},
         "utilisation": {f"{r['network']} at {r['share']:.0%}": round(r["utilisation"], 3) for r in networks},
-        "cycles_saved_vs_channels": [
-            {k: r[k] for k in ("aware", "removed", "saved")} for r in listed if r["part"] == "grid"
-        ],
-        "accuracy": {
-            f"{r['network']} at {r['share']:.0%}": {"float": r["accuracy_float"], "int8": r["accuracy_int8"]} for r in networks
-        },
+        "cycles_saved_vs_channels": [{k: r[k] for k in ("aware", "removed", "saved")} for r in listed if r["part"] == "grid"],
+        "accuracy": {f"{r['network']} at {r['share']:.0%}": {"float": r["accuracy_float"], "int8": r["accuracy_int8"]} for r in networks},
         "resource_error": resource_errors(listed),
         "boards": boards(listed),
     }
@@ -50,10 +46,10 @@ def resource_errors(rows: list[Row]) -> dict[str, Any]:
 
 def boards(rows: list[Row]) -> dict[str, Any]:
     """The best design of each board for the ResNet; a clock after place and route where that design was placed."""
-    placed = {str(r["design"]): r for r in rows if r["part"] == "place"}
+    placed = [r for r in rows if r["part"] == "place"]
     found: dict[str, Any] = {}
     for row in (r for r in rows if r["part"] == "board" and r["network"] == "resnet8"):
-        routed = next((r for d, r in placed.items() if _array(r) == row["array"] and row["board"] == "ulx3s"), None)
+        routed = next((r for r in placed if _array(r) == row["array"] and row["board"] == "ulx3s"), None)
         found[row["board"]] = {
             **{k: row[k] for k in ("array", "dsp", "bram", "lut", "cycles")},
             "clock": row["clock_mhz"] if routed is None else round(routed["mhz"], 1),

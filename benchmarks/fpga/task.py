@@ -77,7 +77,7 @@ class Digits:
         loaded: Any = load_digits()
         part = slice(0, TRAIN) if train else slice(TRAIN, None)
         scans = torch.from_numpy(loaded.images[part].astype(np.float32) / 8 - 1)[:, None]
-        generator = torch.Generator().manual_seed(train)
+        generator = torch.Generator().manual_seed(int(train))
         large = F.interpolate(scans, (32, 32), mode="bilinear").repeat(1, 3, 1, 1)
         self.pictures = large + NOISE * torch.randn(large.shape, generator=generator)
         self.labels = torch.from_numpy(loaded.target[part].astype(np.int64))

@@ -9,7 +9,7 @@ from billhook.ir.network import Network
 from billhook.ir.reference import run_calls
 
 QUANTILE = 0.9999  # of the magnitudes of a sample; what lies above is clipped
-LEAST = 1e-8
+LEAST = 1e-8  # what is smaller on all samples counts as 0
 
 
 def value_name(output: str, call: int, calls: int) -> str:
@@ -33,7 +33,7 @@ def calibrate(network: Network, samples: Iterable[torch.Tensor]) -> Mapping[str,
             largest[name] = max(largest.get(name, 0.0), high)
     if not largest:
         raise DataError("calibration needs at least one sample; give calibration data")
-    return {name: max(high, LEAST) / 127 for name, high in largest.items()}
+    return {name: (high if high > LEAST else 1.0) / 127 for name, high in largest.items()}  # a value that is always 0 says nothing
 
 
 def _values(network: Network, sample: torch.Tensor) -> dict[str, torch.Tensor]:
