@@ -34,7 +34,7 @@ namespace {
 namespace ffi = tvm::ffi;
 
 constexpr std::int32_t kServerMagic = 0xFF271, kTrackerMagic = 0x2F271, kMismatch = kServerMagic + 2;
-constexpr int kPut = 2, kUpdateInfo = 5, kPendingKeys = 7;
+constexpr int kPut = 3, kUpdateInfo = 5, kPendingKeys = 7;
 constexpr int kPingMilliseconds = 2000;
 constexpr int kUnmatched = 3;  // pings after which a key that somebody took but did not use is replaced
 constexpr std::int32_t kLongest = 1 << 20;
@@ -137,12 +137,12 @@ class Tracker {
     connection_.SendNumber(kTrackerMagic);
     if (connection_.ReceiveNumber() != kTrackerMagic) throw std::runtime_error("what answers is no TVM tracker");
     const std::string place = "[" + Quoted(options.address) + "," + std::to_string(options.port) + "]";
-    Ask("[" + std::to_string(kUpdateInfo) + ",{\"key\":\"server:" + options.key + "\",\"addr\":" + place + "}]");
+    Tell("[" + std::to_string(kUpdateInfo) + ",{\"key\":\"server:" + options.key + "\",\"addr\":" + place + "}]");
   }
 
   void Offer(const std::string& match) {
     const std::string place = "[" + std::to_string(options_.port) + ",\"" + match + "\"]";
-    Ask("[" + std::to_string(kPut) + ",\"" + options_.key + "\"," + place + "," + Quoted(options_.address) + "]");
+    Tell("[" + std::to_string(kPut) + ",\"" + options_.key + "\"," + place + "," + Quoted(options_.address) + "]");
   }
 
   bool Pending(const std::string& match) {
@@ -153,6 +153,11 @@ class Tracker {
   std::string Ask(const std::string& message) {
     connection_.SendText(message);
     return connection_.ReceiveText();
+  }
+
+  void Tell(const std::string& message) {
+    const std::string reply = Ask(message);
+    if (reply != "0") throw std::runtime_error("the tracker answers " + reply + " to " + message);
   }
 
   const Options& options_;
