@@ -8,9 +8,10 @@ from billhook.codegen.fpga.accelerator import Accelerator
 from billhook.codegen.fpga.resources import estimate
 
 NOTES = (
-    "Cycles are simulated or modelled, never time on hardware; nothing was run on a board. They count the accelerator's steps, not what the "
-    "host computes between them. Resources are static: yosys before placement, compared with no vendor tool. Clocks of Xilinx boards and the "
-    "timings of all memories are assumptions. Accuracy is of the integer reference, which the simulated hardware equals in every value compared."
+    "Cycles are simulated or modelled, never time on hardware; nothing was run on a board. They count the accelerator's steps, not "
+    "what the host computes between them. Resources are static: yosys before placement, compared with no vendor tool. Clocks of Xilinx "
+    "boards and the timings of all memories are assumptions. Accuracy is of the integer reference, which the simulated hardware equals in "
+    "every value compared."
 )
 
 
