@@ -18,7 +18,7 @@ from billhook.ir.workload import Workload
 from .child import Child
 from .cpu.candidate import Candidate, candidate_to_json
 from .device import Device, Facts, identity
-from .timer import Measured, fastest
+from .timer import COLD_BYTES, Measured, fastest
 from .tracker import no_server, registered
 
 _ATTEMPTS = 2  # a kernel that took two servers with it is not tried on a third
@@ -43,7 +43,7 @@ class DevicePool:
     grace: seconds that a server may be away before the work is given up. DeviceError if there is no tracker or no server.
     """
 
-    def __init__(self, device: Device, *, budget: float = 0.03, cold_bytes: int = 8 << 20, grace: float = _GRACE) -> None:
+    def __init__(self, device: Device, *, budget: float = 0.03, cold_bytes: int = COLD_BYTES, grace: float = _GRACE) -> None:
         self.device, self._budget = device, budget
         patience = _BUSY * device.timeout
         self.workers = registered(device.tracker, device.key)

@@ -15,6 +15,7 @@ from .backend import Measured
 from .child import Child
 from .cpu.candidate import Candidate, candidate_to_json
 
+COLD_BYTES = 64 << 20  # beyond the last cache, too: with weights from there, kernels with many of them look faster than they are
 _LOSING = 1.15  # a candidate this much slower than the best so far is not sampled further
 
 TimeCandidate: TypeAlias = Callable[[Candidate, float], Latency | str]  # latency or why not, given up above so many seconds
@@ -29,7 +30,7 @@ class KernelTimer:
     """
 
     def __init__(
-        self, target: Target, *, budget: float = 0.03, timeout: float = 60.0, core: int | None = None, cold_bytes: int = 8 << 20
+        self, target: Target, *, budget: float = 0.03, timeout: float = 60.0, core: int | None = None, cold_bytes: int = COLD_BYTES
     ) -> None:
         self._target, self._budget, self._timeout = target, budget, timeout
         chosen = max(os.sched_getaffinity(0)) if core is None else core

@@ -22,7 +22,7 @@ from .stopwatch import Stopwatch
 from .threads import use_threads
 from .tvm_any import tvm
 
-_MAX_COPIES = 64
+_MAX_COPIES = 256
 _LEAST_COPIES = 4  # a network's other kernels have about as many weights: those of a large kernel come from beyond the last cache
 
 
@@ -87,7 +87,7 @@ class Worker:
             return f"does not build: {str(error).strip().splitlines()[-1]}"
 
     def _argument_sets(self, workload: Workload, arguments: list[Any], output: Any) -> list[list[Any]]:
-        """Copies of the parameters that together exceed the caches near the core: in a network a kernel finds its weights cold."""
+        """Copies of the parameters that together exceed the caches: in a network a kernel finds its weights cold."""
         parameters = [i for i, role in enumerate(workload.roles) if role == "parameter"]
         size = sum(arguments[i].numpy().nbytes for i in parameters)
         copies = min(max(-(-self._cold_bytes // size), _LEAST_COPIES), _MAX_COPIES) if size else 1

@@ -11,6 +11,7 @@ from torch import fx
 
 from billhook.codegen.backend import Backend, Built, backend_of
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
+from billhook.codegen.timer import COLD_BYTES
 from billhook.codegen.tuner import Tuner
 from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
 from billhook.costmodel.measured import MeasuredCosts, Reuse
@@ -74,7 +75,8 @@ class Engine:
         self.backend = backend or backend_of(target)
         self.bench: Bench = bench or LocalBench(target, self.backend)
         self._store: Store = open_store(database)
-        conditions = Conditions(fingerprint(target, self.bench.processor), f"trials:{trials}", installed_versions(SOFTWARE))
+        level = f"trials:{trials} cold:{COLD_BYTES >> 20}"
+        conditions = Conditions(fingerprint(target, self.bench.processor), level, installed_versions(SOFTWARE))
         self._tuner = Tuner(target, trials, database.parent / "schedules", self.backend)
         self._tuner.remember(
             (s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None
