@@ -16,6 +16,7 @@ OUT = Path("out/fpga")
 
 
 def main(parts: list[str]) -> None:
+    """Run the named parts, or all of them."""
     rows = Rows(OUT / "rows.jsonl", KEYS)
     say = print
     for part in parts or ["networks", "grid", "boards", "resources", "place", "record"]:
