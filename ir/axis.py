@@ -42,6 +42,7 @@ class Axis:
 
     mixing: some operator takes a statistic over the axis (LayerNorm, softmax, ...), so removal changes what remains.
     additive: every reader of the axis sums over it, so size 0 is meaningful and removes the branch.
+    least: the fewest indices that may be kept, unless none is (an operator that picks the best k needs k to pick from).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Axis:
     frozen_because: tuple[Reason, ...] = ()
     mixing: bool = False
     additive: bool = False
+    least: int = 1
     aliases: tuple[str, ...] = ()
 
     @property

@@ -37,7 +37,8 @@ def explain_axis(program: Program, name: str, kept: Sequence[int] | None = None,
 
 
 def _title(axis: Axis) -> str:
-    state = "frozen" if axis.frozen_because else "prunable" + (", down to nothing" if axis.additive else ", down to one")
+    least = "nothing" if axis.additive else "one" if axis.least == 1 else str(axis.least)
+    state = "frozen" if axis.frozen_because else f"prunable, down to {least}"
     return f"axis {axis.name}: {axis.size} indices, {state}"
 
 

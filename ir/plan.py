@@ -54,8 +54,8 @@ class Plan:
 def make_plan(program: Program, kept: Mapping[str, Sequence[int]]) -> Plan:
     """Validate kept indices against the program and close them under aliases.
 
-    Raises AxisError for unknown or frozen axes, indices out of range or repeated, and size 0 where the axis is not
-    additive.
+    Raises AxisError for unknown or frozen axes, indices out of range or repeated, size 0 where the axis is not additive,
+    and fewer indices than an operator picks.
     """
     chosen: dict[str, tuple[int, ...]] = {}
     for name, indices in kept.items():
@@ -71,6 +71,8 @@ def make_plan(program: Program, kept: Mapping[str, Sequence[int]]) -> Plan:
             raise AxisError(f"axis {axis.name} is frozen: {axis.frozen_because[0]}")
         if not values and not axis.additive:
             raise AxisError(f"axis {axis.name}: size 0 needs readers that sum over it; keep at least one index")
+        if 0 < len(values) < axis.least:
+            raise AxisError(f"axis {axis.name}: an operator picks {axis.least} of its indices; keep at least as many")
         if axis.name in chosen and chosen[axis.name] != tuple(values):
             raise AxisError(f"axis {axis.name} is named twice, with different indices")
         chosen[axis.name] = tuple(values)

@@ -39,7 +39,9 @@ class Read:
 
     position: index into the node's tensor arguments (flattened, in order); statistic: False for plain sums, where
     zeroed indices vanish; True where the reference has to compute over the kept indices only. part: the part of the
-    dimension that is read (the members of a group, not the groups), or None for all of it.
+    dimension that is read (the members of a group, not the groups), or None for all of it. fill: what stands for a removed
+    index, None for the usual zero; a statistic with a fill is taken over the whole filled dimension, so that the positions
+    that it tells are dense ones.
     """
 
     node: str
@@ -47,6 +49,7 @@ class Read:
     dim: int
     statistic: bool = False
     part: Dim | None = None
+    fill: float | None = None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def _sizes(axis: Axis, target: Target, floor: float, *, zero: bool) -> tuple[int
     if not axis.prunable:
         return (axis.size,)
     step = width_step(axis, target)
-    least = max(1, math.ceil(floor * axis.size))
+    least = max(axis.least, math.ceil(floor * axis.size))
     sizes = {axis.size, *(s for s in range(step, axis.size, step) if s >= least)}
     return tuple(sorted(sizes | ({0} if zero else set())))
 

@@ -123,8 +123,11 @@ class _Cutter:
     def _is_empty(self, node: fx.Node) -> bool:
         if not self.removed:
             return False
-        if any(a in self.empty for a in tensor_args(node)) and node.name not in self.program.types:
-            return all(self._is_empty(user) for user in node.users)  # several results, of which none is left
+        if any(a in self.empty for a in tensor_args(node)):
+            if node.op == "call_function" and node.meta.get("val") is None:
+                return True  # it only looked at what is gone
+            if node.name not in self.program.types:
+                return all(self._is_empty(user) for user in node.users)  # several results, of which none is left
         dims = self.program.types.get(node.name, ())
         return any(d.size > 0 and touches(d, self.removed) and extent(d, self.sizes) == 0 for d in dims)
 

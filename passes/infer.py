@@ -17,6 +17,7 @@ from billhook.ir.program import Edit, Program, Read, SizeOf, state_of
 from billhook.passes.rules import Context, find_rule
 from billhook.passes.rules.context import PendingEdit, PendingRead, Result, TermSize
 from billhook.passes.rules.contraction import unsolved
+from billhook.passes.rules.numbers import follow_numbers, share_floor
 from billhook.passes.unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 
 from .vanish import freeze_vanished
@@ -53,9 +54,9 @@ def _node_terms(
         _freeze_outputs(ctx, node)
         return ()
     known = find_rule(node.target)
-    if known is None:
-        return unsolved(ctx, node, "no rule for this operator")
-    return known(ctx, node)
+    result = unsolved(ctx, node, "no rule for this operator") if known is None else known(ctx, node)
+    follow_numbers(ctx, node)
+    return result
 
 
 def _batch_atom(program: Program) -> Atom | None:
@@ -82,6 +83,9 @@ def _freeze_outputs(ctx: Context, node: fx.Node) -> None:
         for dims in terms if isinstance(terms, list) else [terms]:
             for term in dims:
                 freeze(term, Reason(value.name, str(value.target), "an output of the program"))
+        named = ctx.pointed(value)
+        if named is not None:
+            freeze(named, Reason(value.name, str(value.target), "an output of the program names its indices by number"))
         return value
 
     fx.map_arg(node.args, visit)
@@ -97,6 +101,9 @@ class _Finish:
         self.aliases: dict[str, list[str]] = {}
         self.cache: dict[int, Dim] = {}
         self.pinned: list[Term] = []  # keeps ids in the cache alive
+        self.least: dict[int, int] = {}
+        for term, count in ctx.floors:
+            share_floor(term, count, self.least)
         if batch is not None:
             root = resolve(batch)
             if isinstance(root, Atom):
@@ -195,6 +202,7 @@ class _Finish:
             frozen_because=tuple(atom.frozen),
             mixing="mixing" in atom.marks,
             additive="nonempty" not in atom.marks,
+            least=self.least.get(id(atom), 1),
             aliases=aliases,
         )
 

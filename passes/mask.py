@@ -2,6 +2,7 @@
 
 A mask acts where indices are summed: there a zeroed index contributes nothing. Where an operator takes a statistic over
 the axis (LayerNorm, softmax), the reference computes it over the kept indices only and puts the result back in place.
+Where an operator picks indices by their values (topk), removed ones get a value that is never picked.
 """
 
 from collections.abc import Mapping
@@ -60,12 +61,12 @@ class _Masker:
             return self.new.node_copy(node, lambda n: self.mapping[n])
         args = tensor_args(node)
         active = [r for r in self.reads.get(node.name, ()) if touches(r.part or self._dims(args[r.position])[r.dim], self.masks)]
-        if any(r.statistic for r in active):
+        if any(r.statistic and r.fill is None for r in active):
             return self._over_kept(node, kept)
         mapping = dict(self.mapping)
         for read in active:
             source = args[read.position]
-            mapping[source] = self._masked(mapping[source], self._dims(source), read.dim)
+            mapping[source] = self._masked(mapping[source], self._dims(source), read)
         edit = self.program.edits.get(node.name)
         if edit is None:
             return self.new.node_copy(node, lambda n: mapping[n])
@@ -74,11 +75,11 @@ class _Masker:
     def _dims(self, node: fx.Node) -> tuple[Dim, ...]:
         return self.program.types.get(node.name, ())
 
-    def _masked(self, value: fx.Node, dims: tuple[Dim, ...], dim: int) -> fx.Node:
+    def _masked(self, value: fx.Node, dims: tuple[Dim, ...], read: Read) -> fx.Node:
         shape = [1] * len(dims)
-        shape[dim] = dims[dim].size
-        mask = self._constant(torch.from_numpy(kept_mask(dims[dim], self.masks)).reshape(shape))
-        return self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, 0))
+        shape[read.dim] = dims[read.dim].size
+        mask = self._constant(torch.from_numpy(kept_mask(dims[read.dim], self.masks)).reshape(shape))
+        return self.new.call_function(torch.ops.aten.where.ScalarOther, (mask, value, read.fill or 0))
 
     def _over_kept(self, node: fx.Node, sizes: Sizes) -> fx.Node:
         """Gather the kept indices of every argument, apply the operator, scatter the result (zeros elsewhere)."""

@@ -123,15 +123,15 @@ class _Bench:
 
 
 def _alone(program: Program, axis: Axis, generator: np.random.Generator) -> Iterator[Plan]:
-    yield make_plan(program, {axis.name: _indices(axis, max(1, axis.size // 2), generator)})
+    yield make_plan(program, {axis.name: _indices(axis, max(axis.least, axis.size // 2), generator)})
     if axis.additive:
         yield make_plan(program, {axis.name: []})
 
 
 def _some(axes: list[Axis], generator: np.random.Generator) -> dict[str, list[int]]:
     """Each axis with even odds, at a random size."""
-    chosen = [axis for axis in axes if generator.random() < 0.5]
-    return {axis.name: _indices(axis, int(generator.integers(1, axis.size)), generator) for axis in chosen}
+    chosen = [axis for axis in axes if generator.random() < 0.5] or axes[:1]
+    return {axis.name: _indices(axis, int(generator.integers(axis.least, axis.size)), generator) for axis in chosen}
 
 
 def _indices(axis: Axis, count: int, generator: np.random.Generator) -> list[int]:

@@ -160,7 +160,7 @@ def prunable_share(program: Program) -> float:
 def half(program: Program) -> dict[str, list[int]]:
     """A random half of every prunable axis, at least one index."""
     generator = np.random.default_rng(0)
-    return {a.name: sorted(generator.choice(a.size, max(1, a.size // 2), replace=False).tolist()) for a in program.axes if a.prunable}
+    return {a.name: sorted(generator.choice(a.size, max(a.least, a.size // 2), replace=False).tolist()) for a in program.axes if a.prunable}
 
 
 def trains(model: torch.nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -31,5 +31,5 @@ def show_axes(program: Program) -> None:
 def _state(axis: Axis) -> str:
     if axis.frozen_because:
         return f"[yellow]frozen[/]: {escape(str(axis.frozen_because[0]))}"
-    notes = [*(["mixing"] if axis.mixing else []), *([] if axis.additive else ["keep one"])]
+    notes = [*(["mixing"] if axis.mixing else []), *([] if axis.additive else ["keep one" if axis.least == 1 else f"keep {axis.least}"])]
     return "[green]prunable[/]" + (f" ({', '.join(notes)})" if notes else "")

@@ -48,6 +48,9 @@ class Context:
         self.reads: list[PendingRead] = []
         self.roles: dict[tuple[str, int], Role] = {}
         self.dropped: dict[str, list[Term]] = {}
+        self.floors: list[tuple[Term, int]] = []
+        self.pointers: dict[tuple[fx.Node, int | None], Term] = {}  # by value, and which of several results
+        self.looked: set[tuple[fx.Node, fx.Node]] = set()
         self._places: dict[fx.Node, Reason] = {}
 
     def dims(self, value: Any) -> Terms:
@@ -102,15 +105,19 @@ class Context:
         for term in terms:
             freeze(term, reason)
 
-    def read(self, node: fx.Node, value: fx.Node, dim: int, *, statistic: bool = False, part: Term | None = None) -> None:
+    def read(
+        self, node: fx.Node, value: fx.Node, dim: int, *, statistic: bool = False, part: Term | None = None, fill: float | None = None
+    ) -> None:
         """The node sums (or takes a statistic) over dimension `dim` of its argument `value`.
 
         A sum over nothing is zero (or the operator's bias); a statistic needs at least one index. An axis of an argument
         that the result lacks must be read or dropped, or it is frozen. part: what is read, if not the whole dimension.
+        fill: what stands for a removed index in the reference, if not zero.
         """
         term = self.dims(value)[dim]
         if term.size > 1:
-            self.reads.append(PendingRead(Read(node.name, tensor_args(node).index(value), dim % len(self.dims(value)), statistic), part))
+            read = Read(node.name, tensor_args(node).index(value), dim % len(self.dims(value)), statistic, fill=fill)
+            self.reads.append(PendingRead(read, part))
             if statistic:
                 mark(part or term, "mixing")
                 mark(part or term, "nonempty")
@@ -118,6 +125,30 @@ class Context:
     def drop(self, node: fx.Node, *terms: Term) -> None:
         """The node leaves these dimensions of its arguments out without looking at them, as a slice does."""
         self.dropped.setdefault(node.name, []).extend(terms)
+
+    def point(self, node: fx.Node, term: Term, item: int | None = None) -> None:
+        """The node's value (or one of its several results) holds numbers of indices of this dimension."""
+        self.pointers[node, item] = term
+
+    def pointed(self, value: Any) -> Term | None:
+        """The dimension whose indices a value names by number, or None."""
+        return self.pointers.get((value, None))
+
+    def look_up(self, node: fx.Node, numbers: fx.Node, term: Term) -> bool:
+        """The node takes its indices along a dimension from a value; False where that value does not name indices of an axis.
+
+        After a cut such a value names kept indices alone, by their new numbers: the dimension is that axis.
+        """
+        known = self.pointed(numbers)
+        if known is None:
+            return False
+        self.looked.add((node, numbers))
+        self.equate(node, known, term)
+        return True
+
+    def keep_at_least(self, term: Term, count: int) -> None:
+        """The node needs this many indices of a dimension."""
+        self.floors.append((term, count))
 
     def keep_nonempty(self, *terms: Term) -> None:
         """Size 0 has no meaning for these dimensions."""

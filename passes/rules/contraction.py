@@ -8,6 +8,7 @@ from billhook.ir.program import tensor_args
 from billhook.passes.unify import Atom, Term, prod
 
 from .context import Context, Result, TermSize
+from .numbers import totals
 from .registry import rule
 
 SPATIAL = "window over this dimension"
@@ -214,7 +215,10 @@ def unsolved(ctx: Context, node: fx.Node, why: str) -> Result:
 
 @rule("aten._grouped_mm", "transformers.grouped_mm_fallback")
 def grouped_product(ctx: Context, node: fx.Node) -> Result:
-    """Rows sorted by expert [rows, k] times [experts, k, n]; offsets say by number where each expert's rows end."""
+    """Rows sorted by expert [rows, k] times [experts, k, n]; offsets [experts] say where each expert's rows end.
+
+    Offsets that are running totals over the experts follow the axis: an expert without rows ends where the one before it does.
+    """
     left, right, *rest = tensor_args(node)
     x, w = ctx.dims(left), ctx.dims(right)
     if len(x) != 2 or len(w) != 3:
@@ -223,5 +227,10 @@ def grouped_product(ctx: Context, node: fx.Node) -> Result:
     ctx.read(node, left, 1)
     ctx.role(right, 1, "consumer")
     ctx.role(right, 2, "producer")
-    ctx.freeze(node, "experts are looked up by number", w[0], *(t for v in rest for t in ctx.dims(v)))
+    if len(rest) == 1 and totals(rest[0]):
+        ctx.equate(node, w[0], ctx.dims(rest[0])[0])
+        ctx.drop(node, w[0], ctx.dims(rest[0])[0])
+        ctx.keep_nonempty(w[0])
+    else:
+        ctx.freeze(node, "experts are looked up by number", w[0], *(t for v in rest for t in ctx.dims(v)))
     return (x[0], w[2])

@@ -14,7 +14,7 @@ log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh sigmoid logit e
 clamp_min clamp_max clip maximum minimum fmax fmin relu relu6 leaky_relu elu celu selu gelu silu mish softplus softshrink hardshrink
 hardsigmoid hardswish hardtanh threshold log_sigmoid prelu rrelu dropout alpha_dropout feature_dropout native_dropout eq ne lt le gt ge
 logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf isfinite where masked_fill
-lerp nan_to_num rand_like zeros_like ones_like full_like empty_like to _to_copy type_as contiguous clone detach alias lift_fresh_copy
+lerp nan_to_num rand_like zeros_like ones_like full_like empty_like to _to_copy contiguous clone detach alias lift_fresh_copy
 lift_fresh lift copy_ fill_ zero_ fill bernoulli float half bfloat16 double cpu positive __and__ __or__ __xor__ __lshift__ __rshift__
 deg2rad xlogy bitwise_left_shift bitwise_right_shift
 """.split()  # noqa: SIM905
@@ -32,6 +32,16 @@ def pointwise(ctx: Context, node: fx.Node) -> Result:
         for dim in range(len(ctx.dims(value))):
             ctx.role(value, dim, "producer" if adds else "scale")
     return terms
+
+
+@rule("aten.type_as")
+def type_as(ctx: Context, node: fx.Node) -> Result:
+    """Only the element type of the other value is looked at."""
+    value, other = node.args[0], node.args[1]
+    assert isinstance(value, fx.Node)
+    assert isinstance(other, fx.Node)
+    ctx.drop(node, *ctx.dims(other))
+    return ctx.dims(value)
 
 
 @rule("aten.expand_as", "aten.view_as_real_copy")

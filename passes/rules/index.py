@@ -17,7 +17,7 @@ from .registry import rule
 def embedding(ctx: Context, node: fx.Node) -> Result:
     a = ctx.bind(node)
     weight, indices = ctx.dims(a["weight"]), ctx.dims(a["indices"])
-    ctx.freeze(node, "rows are looked up by number", weight[0])
+    _look_up(ctx, node, a["indices"], weight[0], "rows are looked up by number")
     ctx.role(a["weight"], 1, "producer")
     return (*indices, weight[1])
 
@@ -27,10 +27,9 @@ def index_select(ctx: Context, node: fx.Node) -> Result:
     a = ctx.bind(node)
     x = list(ctx.dims(a["self"]))
     dim = a["dim"] % len(x)
-    ctx.freeze(node, "indexed by data", x[dim])
-    new = Atom(ctx.shape(node)[dim])
-    ctx.freeze(node, "indexed by data", new)
-    x[dim] = new
+    _look_up(ctx, node, a["index"], x[dim], "indexed by data")
+    index = ctx.dims(a["index"])
+    x[dim] = index[0] if index else Atom(1)
     return tuple(x)
 
 
@@ -42,14 +41,18 @@ def gather(ctx: Context, node: fx.Node) -> Result:
     if a["dim"] is None or len(x) != len(index):
         return unsolved(ctx, node, "picked by data from the flattened value")
     along = int(a["dim"]) % max(1, len(x))
+    places = "scatter" in str(node.target)
+    known = _look_up(ctx, node, a.get("index", a.get("indices")), x[along], "indexed by data", drop=not places) if x else False
     others = [index, *([ctx.dims(a["src"])] if isinstance(a.get("src"), fx.Node) else [])]
     for i, term in enumerate(x):
         for other in others:
-            if i != along and other[i].size == term.size:
+            if i == along:
+                ctx.freeze(node, "indexed by data", other[i], *([] if known else [term]))
+            elif other[i].size == term.size:
                 ctx.equate(node, term, other[i])
             else:
                 ctx.freeze(node, "indexed by data", term, other[i])
-    return x if "scatter" in str(node.target) else index
+    return x if places else index
 
 
 @rule("aten.index")
@@ -63,7 +66,7 @@ def index(ctx: Context, node: fx.Node) -> Result:
     if any(str(indices[i].meta["val"].dtype) == "torch.bool" for i in used):
         return unsolved(ctx, node, "indexed by a boolean mask")
     for i in used:
-        ctx.freeze(node, "indexed by data", x[i])
+        _look_up(ctx, node, indices[i], x[i], "indexed by data")
     shape = ctx.shape(node)
     count = len(shape) - (len(x) - len(used))
     adjacent = used == list(range(used[0], used[-1] + 1))
@@ -84,7 +87,9 @@ def index_put(ctx: Context, node: fx.Node) -> Result:
         return unsolved(ctx, node, "written through a boolean mask")
     shape = torch.broadcast_shapes(*(ctx.shape(indices[i]) for i in used))
     inner = ctx.broadcast(node, [indices[i] for i in used], shape)
-    ctx.freeze(node, "written where data says", *(x[i] for i in used), *inner)
+    for i in used:
+        _look_up(ctx, node, indices[i], x[i], "written where data says", drop=False)
+    ctx.freeze(node, "written where data says", *inner)
     rest = [t for i, t in enumerate(x) if i not in used]
     at = used[0] if used == list(range(used[0], used[-1] + 1)) else 0
     place = [*rest[:at], *inner, *rest[at:]]
@@ -92,6 +97,31 @@ def index_put(ctx: Context, node: fx.Node) -> Result:
         if mine.size == theirs.size:
             ctx.equate(node, mine, theirs)
     return x
+
+
+@rule("aten.index_add", "aten.index_copy")
+def index_add(ctx: Context, node: fx.Node) -> Result:
+    """Slices are added where the indices say; along the other dimensions index i meets index i."""
+    a = ctx.bind(node)
+    x, source, dim = ctx.dims(a["self"]), ctx.dims(a["source"]), int(a["dim"])
+    if len(x) != len(source):
+        return unsolved(ctx, node, "written where data says")
+    for i, (mine, theirs) in enumerate(zip(x, source, strict=True)):
+        if i != dim % len(x):
+            ctx.equate(node, mine, theirs)
+    _look_up(ctx, node, a["index"], x[dim], "written where data says", drop=False)
+    ctx.freeze(node, "written where data says", source[dim], *ctx.dims(a["index"]))
+    return x
+
+
+def _look_up(ctx: Context, node: fx.Node, numbers: fx.Node, term: Term, otherwise: str, *, drop: bool = True) -> bool:
+    """A dimension indexed by a value: the axis that the value's numbers name, or frozen. drop: the result lacks it."""
+    known = ctx.look_up(node, numbers, term)
+    if not known:
+        ctx.freeze(node, otherwise, term)
+    elif drop:
+        ctx.drop(node, term)
+    return known
 
 
 @rule("aten.nonzero", "aten.nonzero_numpy", "aten.masked_select", "aten.unique_consecutive", "aten._unique2", "torchvision.nms")
@@ -128,7 +158,6 @@ def constant_fill(ctx: Context, node: fx.Node) -> Result:
     "aten.triu_indices",
     "aten.rand",
     "aten.randn",
-    "aten.one_hot",
     "aten.hann_window",
 )
 def ramp(ctx: Context, node: fx.Node) -> Result:

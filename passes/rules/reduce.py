@@ -1,5 +1,6 @@
 """Reductions, and scans along a dimension."""
 
+import math
 from typing import Any
 
 import torch
@@ -8,18 +9,20 @@ from torch import fx
 from billhook.passes.unify import Term
 
 from .context import Context, Result
+from .numbers import pick
 from .registry import rule
 
 SUMS = ("sum", "mean", "linalg_vector_norm", "norm", "nansum")
 STATISTICS = ("amax", "amin", "aminmax", "var", "std", "prod", "any", "all", "logsumexp", "var_mean", "std_mean")
 INDEXED = ("max", "min", "argmax", "argmin", "median", "mode")  # they also tell where
+PICKS = INDEXED[:4]
 
 
 @rule(*(f"aten.{name}" for name in (*SUMS, *STATISTICS, *INDEXED)))
 def reduce(ctx: Context, node: fx.Node) -> Result:
     """Sums ignore zeroed indices; an average keeps its dense divisor; other statistics are taken over what is kept.
 
-    A result that tells positions freezes its dimension.
+    A result that tells the position of the largest or smallest names it by number; any other that does freezes its dimension.
     """
     a = ctx.bind(node)
     name = str(node.target).split(".")[1]
@@ -33,6 +36,8 @@ def reduce(ctx: Context, node: fx.Node) -> Result:
             ctx.read(node, x_node, dim)
         elif name not in INDEXED:
             ctx.read(node, x_node, dim, statistic=True)
+        elif name in PICKS and a.get("dim") is not None and pick(ctx, node, x_node, dim, 1, largest="max" in name):
+            ctx.point(node, x[dim], None if "arg" in name else 1)
         else:
             ctx.freeze(node, f"{name} over this dimension", x[dim])
             ctx.keep_nonempty(x[dim])
@@ -70,8 +75,20 @@ def _keep_divisor(ctx: Context, node: fx.Node, a: dict[str, Any], x: tuple[Term,
     ctx.edit(node, changes, op=torch.ops.aten.sum.dim_IntList, scale=1.0 / count, when=tuple(x[d] for d in dims))
 
 
-@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp", "aten.sort", "aten.argsort", "aten.topk", "aten.kthvalue")
+@rule("aten.cumsum", "aten.cumprod", "aten.logcumsumexp")
 def scan(ctx: Context, node: fx.Node) -> Result:
+    """Running totals: what is removed adds nothing (multiplies by one), and the totals at the others stay."""
+    a = ctx.bind(node)
+    x = ctx.dims(a["self"])
+    if x:
+        fill = {"cumsum": None, "cumprod": 1.0, "logcumsumexp": -math.inf}[str(node.target).split(".")[1]]
+        ctx.read(node, a["self"], int(a["dim"]), fill=fill)
+        ctx.keep_nonempty(x[int(a["dim"])])
+    return x
+
+
+@rule("aten.sort", "aten.argsort", "aten.kthvalue")
+def order(ctx: Context, node: fx.Node) -> Result:
     a = ctx.bind(node)
     x = list(ctx.dims(a["self"]))
     dim = int(a["dim"] if a.get("dim") is not None else -1) % max(1, len(x))

@@ -91,15 +91,12 @@ def expand(ctx: Context, node: fx.Node) -> Result:
 def repeat(ctx: Context, node: fx.Node) -> Result:
     value, times = node.args[0], node.args[1]
     assert isinstance(value, fx.Node)
-    x, shape = ctx.dims(value), ctx.shape(node)
+    x, shape, given = ctx.dims(value), ctx.shape(node), times if isinstance(times, (list, tuple)) else [times]
     padded: list[Term] = [*ctx.fresh([1] * (len(shape) - len(x))), *x]
     counts = [size // max(1, t.size) for size, t in zip(shape, padded, strict=True)]
-    out = tuple(prod([*ctx.positions(node, [c]), t]) if c > 1 else t for c, t in zip(counts, padded, strict=True))
-    literals = list(times) if isinstance(times, (list, tuple)) else []
-    literals = [1] * (len(shape) - len(literals)) + literals
-    sizes = [TermSize(o) if t.size == 1 and c > 1 else n for o, t, c, n in zip(out, padded, counts, literals, strict=True)]
-    ctx.edit(node, {"repeats" if "repeat" in str(node.target) else "dims": sizes})
-    return out
+    copies = [Atom(c) for c in counts]
+    ctx.edit(node, {"repeats" if "repeat" in str(node.target) else "dims": ctx.sizes(copies[len(shape) - len(given) :])})
+    return tuple(prod([c, t]) if c.size > 1 else t for c, t in zip(copies, padded, strict=True))
 
 
 @rule("aten.repeat_interleave")
@@ -109,7 +106,9 @@ def repeat_interleave(ctx: Context, node: fx.Node) -> Result:
         return unsolved(ctx, node, "repetition that depends on data")
     x = list(ctx.dims(a["self"]))
     dim = a["dim"] % len(x)
-    x[dim] = prod([x[dim], *ctx.positions(node, [a["repeats"]])])
+    copies = Atom(a["repeats"])
+    x[dim] = prod([x[dim], copies])
+    ctx.edit(node, {"repeats": TermSize(copies)})
     return tuple(x)
 
 

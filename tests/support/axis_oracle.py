@@ -59,8 +59,8 @@ class Bench:
     def half(self, names: Sequence[str] | None = None, seed: int = 0) -> dict[str, list[int]]:
         """A random half of the named axes (all prunable ones), at least one index of each."""
         generator = np.random.default_rng(seed)
-        sizes = {name: self.program.axis(name).size for name in names or self.prunable()}
-        return {name: sorted(generator.choice(size, max(1, size // 2), replace=False).tolist()) for name, size in sizes.items()}
+        axes = [self.program.axis(name) for name in names or self.prunable()]
+        return {a.name: sorted(generator.choice(a.size, max(a.least, a.size // 2), replace=False).tolist()) for a in axes}
 
     def check_every_axis(self) -> None:
         """Each prunable axis alone at half and, where it may vanish, at nothing; then all together."""

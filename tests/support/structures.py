@@ -44,5 +44,6 @@ def _value(given: Any) -> Any:
 
 from structures_attention import *  # noqa: F403
 from structures_conv import *  # noqa: F403
+from structures_experts import *  # noqa: F403
 from structures_flow import *  # noqa: F403
 from structures_sequence import *  # noqa: F403

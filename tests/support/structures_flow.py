@@ -122,9 +122,9 @@ class ShortConvolution(nn.Module):
         return self.c(F.silu(self.conv(x)[..., :4]).transpose(1, 2))
 
 
-@structure((2, 5), prunable="a.out:4 b.out:3")
+@structure((2, 5), prunable="a.out:4 b.out:3 b.in.0:3 c.in.1:2")
 class RepeatedChannels(nn.Module):
-    """Channels tiled and repeated in place."""
+    """Channels tiled and repeated in place: the copies are axes as well, since their reader has columns for each."""
 
     def __init__(self) -> None:
         super().__init__()
