@@ -22,7 +22,7 @@ from .ir.tensors import tensors_in
 from .passes.oracle import relative_error
 
 FLOAT32_TOLERANCE = 1e-4
-REDUCED_TOLERANCE = 5e-2  # bfloat16 keeps 8 bits of every value; errors add up over the layers
+REDUCED_TOLERANCE = 0.15  # bfloat16 keeps 8 bits of every value, and errors add up: OpenVINO has 0.096 on a random mobilenet_v2
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ class Precision:
 
 PRECISIONS = {
     "fp32": Precision("fp32", 1e-4),
-    "bf16": Precision("bf16", 5e-2, BF16_DOT, "avx512_bf16"),  # every value keeps 8 bits, and errors add up over the layers
+    "bf16": Precision("bf16", 0.15, BF16_DOT, "avx512_bf16"),  # torch's autocast has 0.094 on a random mobilenet_v2
 }
 
 
