@@ -9,7 +9,7 @@ import torch
 from billhook.ir.program import Program
 
 from .norms import scale_names
-from .saliency import Gradients, Scores, finite, index_sums, parameter_members, parameters
+from .saliency import Floats, Gradients, Scores, finite, index_sums, parameter_members, parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class NormScale:
         members = {axis.name: [m for m in parameter_members(axis, known) if m.tensor in scales] for axis in program.axes}
         gammas = [np.abs(known[name].double().cpu().numpy()).ravel() for name in sorted(scales & known.keys())]
         neutral = float(np.concatenate(gammas).mean()) if gammas else 1.0
-        scores: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.float64]]] = {}
+        scores: dict[str, Floats] = {}
         for axis in program.axes:
             sums = [index_sums(m, known[m.tensor].double().abs()) for m in members[axis.name]]
             scores[axis.name] = finite(axis.name, np.sum(sums, axis=0) if sums else np.full(axis.size, neutral))

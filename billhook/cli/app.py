@@ -9,6 +9,7 @@ from billhook import options
 from billhook.passes.constraints import parse_constraint
 
 from . import db, device, fpga, jobs
+from . import front as front_job
 from .places import DatabaseOption
 from .places import database_path as _database
 
@@ -74,6 +75,40 @@ def trace(
     """Show the axes of a model: what can be pruned, what is frozen, and which operator freezes it."""
     drawing = options.drawing_file(graph) if graph is not None else None
     jobs.run_trace(options.parse_reference(model, "MODEL"), options.parse_inputs(example), text=text, axis=axis, drawing=drawing)
+
+
+@app.command()
+def front(
+    model: ModelArgument,
+    example: ExampleOption,
+    data: Annotated[
+        str | None, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader", show_default=False)
+    ] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
+    ] = None,
+    static: Annotated[bool, typer.Option("--static", help="Measure nothing: costs by a law over operations and bytes.")] = False,
+    points: Annotated[int, typer.Option(metavar="N", min=2, help="Rows to print.")] = 20,
+    threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
+    constraint: ConstraintOption = None,
+    graph: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the front: .svg or .html.", show_default=False)] = None,
+    database: DatabaseOption = None,
+) -> None:
+    """Show what could be kept at which latency, before any training: one allocation solve over scores and kernel costs."""
+    front_job.run_front(
+        front_job.FrontJob(
+            model=options.parse_reference(model, "MODEL"),
+            inputs=options.parse_inputs(example),
+            data=_reference(data, "--data"),
+            criterion=criterion,
+            points=points,
+            threads=threads,
+            constraints=tuple(parse_constraint(text) for text in constraint or ()),
+            database=None if static else _database(database),
+            drawing=options.drawing_file(graph) if graph is not None else None,
+        )
+    )
 
 
 @app.command("compile")

@@ -1,0 +1,145 @@
+"""Compensation: what can be repaired in a cut network from calibration activations, without training.
+
+    reform(program, pruned, data)       kept weights corrected for the removed ones, from statistics of the dense network
+    reconstruct(program, pruned, data)  readers solved anew, layer by layer, on what the cut network really feeds them
+    absorb(program, pruned, data)       the mean of what was removed goes into the readers' biases
+
+Each changes the readers of cut axes (linear maps, convolutions) in place and nothing else, and returns how many. Recalibrate batch norms
+before a reconstruction, and after all three (`recalibrate_batchnorm`).
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from billhook.ir.dims import Dim, kept_mask
+from billhook.ir.errors import DataError, OptionError
+from billhook.ir.program import Program, state_of
+
+from .batches import apply, split
+from .compensate_moments import Joint
+from .cut import touches
+from .observe import any_batch, watched
+from .prune import Pruned
+from .readers import Reader, find_readers
+from .saliency import Data
+from .saliency_activation import run_through
+
+RIDGE = 1e-3  # of the mean variance of a feature: how far a correction may lean on noise
+
+Positions = NDArray[np.int64]
+
+
+def reform(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE) -> int:
+    """W_k + W_r C_rk (C_kk + ridge)^-1: the removed inputs r, predicted from the kept ones k (the closed form of SearchLLM, 2024).
+
+    C is the covariance of the dense network's features, so one pass serves all layers; biases take the difference of the means.
+    Raises DataError without data, OptionError for a negative ridge.
+    """
+    layers = _layers(program, pruned)
+    joints = _dense(program, [r for r, _ in layers], data)
+    for (reader, kept), joint in zip(layers, joints, strict=True):
+        weight = _matrix(reader, program)
+        _store(reader, program, pruned, weight, *joint.among(kept).solve(weight, weight[:, kept], _checked(ridge)))
+    return len(layers)
+
+
+def absorb(program: Program, pruned: Pruned, data: Data) -> int:
+    """B + W_r E[x_r]: the mean contribution of the removed inputs r goes into the bias.
+
+    Readers without a bias are left alone: a batch norm behind them absorbs the same when it is recalibrated. Raises DataError.
+    """
+    layers = [(r, kept) for r, kept in _layers(program, pruned) if r.bias is not None]
+    joints = _dense(program, [r for r, _ in layers], data)
+    for (reader, kept), joint in zip(layers, joints, strict=True):
+        weight = _matrix(reader, program)
+        _store(reader, program, pruned, weight, weight[:, kept], weight @ joint.left_mean - weight[:, kept] @ joint.left_mean[kept])
+    return len(layers)
+
+
+def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE) -> int:
+    """Min ||W x - W' x'||^2 + ridge ||W' - W_k||^2 for one reader after the other (CP, He, Zhang and Sun 2017).
+
+    x is what the dense network feeds the layer, x' what the cut one does with the layers before it repaired, so errors are not
+    handed on. Two passes over the data for each layer. Raises DataError without data, OptionError for a negative ridge.
+    """
+    layers = _layers(program, pruned)
+    inputs = [split(batch)[0] for batch in islice(data.loader, data.batches)]
+    if not inputs:
+        raise DataError("the data loader is empty; reconstruction needs at least one batch")
+    for done, (reader, kept) in enumerate(layers):
+        if data.progress is not None:
+            data.progress("reconstruct", done, len(layers))
+        joint = Joint()
+        seen: list[torch.Tensor] = []
+        networks = [watched(g, {reader.source: seen.append}) for g in (any_batch(program), pruned.program.graph)]
+        for batch in inputs:
+            seen.clear()
+            with torch.no_grad():
+                for network in networks:
+                    apply(network, batch)
+            joint.add(*(reader.features(value) for value in seen))
+        weight = _matrix(reader, program)
+        _store(reader, program, pruned, weight, *joint.solve(weight, weight[:, kept], _checked(ridge)))
+    return len(layers)
+
+
+def _layers(program: Program, pruned: Pruned) -> list[tuple[Reader, Positions]]:
+    """The readers whose inputs were cut and which still exist, and the features that they keep."""
+    masks = pruned.plan.masks(program)
+    left = {node.name for node in pruned.program.graph.graph.nodes}
+    found: list[tuple[Reader, Positions]] = []
+    for reader in find_readers(program):
+        if reader.node in left and touches(reader.inputs, masks):
+            kept = _kept(reader.inputs, program, pruned)
+            found.append((reader, reader.columns(kept).reshape(-1)))
+    return [(r, kept) for r, kept in found if len(kept)]
+
+
+def _dense(program: Program, readers: Sequence[Reader], data: Data) -> list[Joint]:
+    """Moments of what the dense network feeds the readers."""
+    joints = [Joint() for _ in readers]
+    by_source: dict[str, list[int]] = {}
+    for i, reader in enumerate(readers):
+        by_source.setdefault(reader.source, []).append(i)
+
+    def see(source: str) -> Any:
+        def look(value: torch.Tensor) -> None:
+            for i in by_source[source]:
+                features = readers[i].features(value)
+                joints[i].add(features, features)
+
+        return look
+
+    run_through(program, data, {source: see(source) for source in by_source})
+    return joints
+
+
+def _kept(dim: Dim, program: Program, pruned: Pruned) -> Positions:
+    return np.flatnonzero(kept_mask(dim, pruned.plan.masks(program)))
+
+
+def _matrix(reader: Reader, program: Program) -> torch.Tensor:
+    """The dense layer's weight as [outputs, features], float64."""
+    return state_of(program.graph, reader.weight).detach().double().flatten(1)
+
+
+def _store(reader: Reader, program: Program, pruned: Pruned, dense: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor) -> None:
+    """Put the rows of the outputs that are left into the cut network: weight, and what its bias changes by."""
+    assert len(dense) == len(weight)
+    rows = torch.from_numpy(_kept(reader.outputs, program, pruned))
+    target = state_of(pruned.program.graph, reader.weight)
+    with torch.no_grad():
+        target.copy_(weight[rows].reshape(target.shape).to(target))
+        if reader.bias is not None:
+            state_of(pruned.program.graph, reader.bias).add_(shift[rows].to(target))
+
+
+def _checked(ridge: float) -> float:
+    if not ridge >= 0:
+        raise OptionError(f"compensation: the ridge must be 0 or more, not {ridge}")
+    return ridge

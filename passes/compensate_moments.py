@@ -1,0 +1,54 @@
+"""Joint moments of two views of the same rows, and the regression of one on the other."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def _empty() -> torch.Tensor:
+    return torch.zeros(0, dtype=torch.float64)
+
+
+@dataclass(slots=True)
+class Joint:
+    """Sums over rows of left features x [n, f] and right features x' [n, g]: x, x', x x'^T and x' x'^T."""
+
+    count: int = 0
+    left: torch.Tensor = field(default_factory=_empty)
+    right: torch.Tensor = field(default_factory=_empty)
+    cross: torch.Tensor = field(default_factory=_empty)
+    gram: torch.Tensor = field(default_factory=_empty)
+
+    def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
+        """Take a batch of rows into account."""
+        parts = (left.sum(0), right.sum(0), left.T @ right, right.T @ right)
+        if not self.count:
+            self.left, self.right, self.cross, self.gram = parts
+        else:
+            self.left, self.right = self.left + parts[0], self.right + parts[1]
+            self.cross, self.gram = self.cross + parts[2], self.gram + parts[3]
+        self.count += len(left)
+
+    @property
+    def left_mean(self) -> torch.Tensor:
+        """Mean of the left features, [f]."""
+        return self.left / max(self.count, 1)
+
+    def among(self, kept: NDArray[np.int64]) -> "Joint":
+        """The moments with only these of the right features."""
+        return Joint(self.count, self.left, self.right[kept], self.cross[:, kept], self.gram[np.ix_(kept, kept)])
+
+    def solve(self, weight: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """(W', b' - b) that minimise the mean of ||W x - W' x' - (b' - b)||^2 + ridge * v ||W' - start||^2, v = mean variance of x'.
+
+        weight W [outputs, f]; start [outputs, g]: where the data say nothing, W' stays there.
+        """
+        mean, other = self.left_mean, self.right / max(self.count, 1)
+        covariance = self.gram / max(self.count, 1) - torch.outer(other, other)
+        cross = self.cross / max(self.count, 1) - torch.outer(mean, other)
+        strength = max(ridge * float(covariance.diagonal().mean()), 1e-12)
+        system = covariance + strength * torch.eye(len(covariance), dtype=covariance.dtype)
+        solved = torch.linalg.solve(system, (weight @ cross + strength * start).T).T
+        return solved, weight @ mean - solved @ other

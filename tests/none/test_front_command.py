@@ -1,0 +1,82 @@
+"""`billhook front` without measuring: the printed front, its drawing, and its one-line errors."""
+
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from billhook.cli import main
+from billhook.compiler.early import early_front
+from billhook.ir.errors import BillhookError
+
+Capture = pytest.CaptureFixture[str]
+MODULE = "billhook_test_front_code"
+SOURCE = """
+import torch
+
+def build():
+    torch.default_generator.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(8, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
+
+def loader():
+    return [(torch.randn(4, 8), torch.zeros(4, dtype=torch.int64))]
+"""
+
+
+@pytest.fixture(autouse=True)
+def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / f"{MODULE}.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    sys.modules.pop(MODULE, None)
+
+
+def test_the_front_is_printed_and_drawn(tmp_path: Path, capsys: Capture) -> None:
+    drawing = tmp_path / "front.svg"
+    assert main(["front", f"{MODULE}:build", "-e", "1x8", "--static", "--points", "6", "--graph", str(drawing)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [tuple(float(cell.rstrip("%")) for cell in line.split()) for line in lines[1:] if line.endswith("%")]
+    assert 2 <= len(rows) <= 6
+    assert rows == sorted(rows)
+    assert rows[-1] == (100.0, 100.0)  # the dense network keeps everything
+    assert any("nothing was measured" in line for line in lines)
+    assert not any(" ms" in line for line in lines)  # a static cost is never called a time
+    svg = ET.parse(drawing).getroot()
+    assert svg.tag.endswith("svg")
+    assert len(svg.findall(".//{*}circle")) >= len(rows)
+
+
+def test_data_and_criterion_are_taken(capsys: Capture) -> None:
+    assert main(["front", f"{MODULE}:build", "-e", "1x8", "--static", "--data", f"{MODULE}:loader", "--criterion", "fisher"]) == 0
+    assert "plans by fisher" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--criterion", "tailor"], "did you mean taylor"),
+        (["--criterion", "taylor"], "criterion taylor needs data"),
+        (["--graph", "front.png"], ".svg or .html"),
+    ],
+)
+def test_errors_are_one_line(options: list[str], said: str, capsys: Capture) -> None:
+    assert main(["front", f"{MODULE}:build", "-e", "1x8", "--static", *options]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+
+
+def test_every_point_is_within_its_certificate_and_ascends() -> None:
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    found = early_front(model, torch.randn(1, 8))
+    costs, kept = [p.cost for p in found.points], [p.retained for p in found.points]
+    assert costs == sorted(costs)
+    assert kept == sorted(kept)
+    assert found.unit == "static"
+    assert 0 <= found.gap < 0.2  # two axes in steps of 8: the relaxation is coarse
+    assert len(found.thinned(3)) <= 3
+    with pytest.raises(BillhookError, match="needs data"):
+        early_front(model, torch.randn(1, 8), criterion="hap")
