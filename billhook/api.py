@@ -83,9 +83,8 @@ def compile(  # noqa: A001
     """
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
-    what = (model, example_inputs, target, latency)
     job = make_job(
-        *what,
+        *(model, example_inputs, target, latency),
         data=data,
         evaluate=evaluate,
         finetune=finetune,

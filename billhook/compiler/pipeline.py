@@ -200,13 +200,11 @@ def make_job(
     precision: str = "fp32",
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
-    args: tuple[Any, ...] = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
-    if isinstance(finetune, FinetuneConfig) and data is None:
-        raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
+    _check_data(finetune, data)
     remote = find_device(database, device) if device is not None else None
     return Job(
         model=model,
-        example=(args, {}),
+        example=(_arguments(example_inputs), {}),
         target=find_target(target, threads) if remote is None else device_target(remote, target, threads),
         budget=as_budget(latency),
         data=data,
@@ -222,6 +220,16 @@ def make_job(
         device=remote,
         precision=_precision(precision, remote),
     )
+
+
+def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None) -> None:
+    if isinstance(finetune, FinetuneConfig) and data is None:
+        raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
+
+
+def _arguments(given: Any) -> tuple[Any, ...]:
+    """Example inputs as the model's arguments."""
+    return cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
 
 
 def _criterion(chosen: str | None, data: Loader | None) -> str:
