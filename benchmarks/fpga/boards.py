@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.rows import Rows
-from billhook.codegen.fpga.accelerator import to_json
 from billhook.codegen.fpga.boards import BOARDS
 from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.search import search, summary
@@ -33,7 +32,7 @@ def run_boards(rows: Rows, say: Callable[[str], None]) -> None:
                     "board": board.name,
                     **summary(best),
                     "of": {"dsp": ceilings.dsp, "bram": ceilings.bram, "lut": ceilings.lut},
-                    "design": to_json(best.accelerator),
+                    "design": str(best.accelerator),
                     "macs": sum(s.macs for s in layers),
                     "clock_mhz": board.clock,
                     "clock_is": "assumed",

@@ -24,14 +24,23 @@ def run_resources(rows: Rows, say: Callable[[str], None]) -> None:
     """A row for each design and family that has none yet: synthesis takes minutes."""
     for accelerator in DESIGNS:
         for family in FAMILIES:
-            key = {"part": "resources", "design": asdict(accelerator), "family": family}
+            key = {"part": "resources", "design": str(accelerator), "family": family}
             if rows.find(**key) is None:
-                rows.add({**key, **asdict(synthesise(accelerator, family))})
+                rows.add({**key, "accelerator": asdict(accelerator), **asdict(synthesise(accelerator, family))})
                 say(f"{accelerator} {family}: {rows.find(**key)}")
 
 
 def run_place(rows: Rows, say: Callable[[str], None]) -> None:
     """A row for the design that is placed and routed on ECP5."""
     placed = place_and_route(PLACED)
-    rows.add({"part": "place", "design": asdict(PLACED), "mhz": placed.mhz, "seed": placed.seed, **asdict(placed.resources)})
+    rows.add(
+        {
+            "part": "place",
+            "design": str(PLACED),
+            "accelerator": asdict(PLACED),
+            "mhz": placed.mhz,
+            "seed": placed.seed,
+            **asdict(placed.resources),
+        }
+    )
     say(f"{PLACED}: {placed}")

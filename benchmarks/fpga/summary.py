@@ -35,7 +35,7 @@ def resource_errors(rows: list[Row]) -> dict[str, Any]:
     """For each kind the largest and the mean relative error of the estimate, over all synthesised designs, by family."""
     found: dict[str, Any] = {}
     for row in (r for r in rows if r["part"] == "resources"):
-        made = estimate(Accelerator(**row["design"]), row["family"])
+        made = estimate(Accelerator(**row["accelerator"]), row["family"])
         errors = found.setdefault(row["family"], {})
         for kind in ("dsp", "bram", "lut", "flip_flops"):
             errors.setdefault(kind, []).append(abs(getattr(made, kind) / row[kind] - 1) if row[kind] else 0.0)
@@ -60,4 +60,4 @@ def boards(rows: list[Row]) -> dict[str, Any]:
 
 
 def _array(row: Row) -> str:
-    return f"{row['design']['rows']}x{row['design']['columns']}"
+    return f"{row['accelerator']['rows']}x{row['accelerator']['columns']}"
