@@ -14,10 +14,11 @@ import pytest
 
 from billhook import devices
 from billhook.cli import main
+from billhook.codegen.arm import toolchain
 from billhook.codegen.device import Address, Device, Facts, identity, parse_address
 from billhook.codegen.tracker import Grant, registered, request
 from billhook.devices import devices_file, find_device, make_device, own_target, read_devices, write_devices
-from billhook.ir.errors import DeviceError, OptionError
+from billhook.ir.errors import DeviceError, OptionError, ToolchainError
 
 MAGIC = struct.pack("<i", 0x2F271)
 PI = Device("pi", Address("10.0.0.7", 9190), "rpi5", timeout=30)
@@ -204,8 +205,14 @@ def test_a_device_s_own_target_is_made_of_what_it_says(monkeypatch: pytest.Monke
     found = own_target(PI, Facts(CPUINFO, "znver4", "x86_64-conda-linux-gnu"), threads=2)
     assert (found.mcpu, found.lanes, found.fine_lanes, found.threads) == ("znver4", 16, 8, 2)
     assert devices.device_processor(PI, Facts(CPUINFO, "znver4", "x86_64-linux")) == "EPYC 25/17/1, device rpi5"
-    with pytest.raises(DeviceError, match="runs aarch64 code"):
-        own_target(PI, Facts(CPUINFO, "cortex-a76", "aarch64-linux-gnu"), threads=1)
+    with pytest.raises(DeviceError, match="runs riscv64 code"):
+        own_target(PI, Facts(CPUINFO, "sifive-u74", "riscv64-linux-gnu"), threads=1)
+    monkeypatch.setattr(toolchain.shutil, "which", lambda name: f"/usr/bin/{name}")
+    board = own_target(PI, Facts("", "cortex-a76", "aarch64-linux-gnu"), threads=1)
+    assert (board.mcpu, board.lanes, board.triple) == ("cortex-a76", 4, "aarch64-linux-gnu")
+    monkeypatch.setattr(toolchain.shutil, "which", lambda _: None)
+    with pytest.raises(ToolchainError, match="g\\+\\+-aarch64-linux-gnu"):
+        own_target(PI, Facts("", "cortex-a76", "aarch64-linux-gnu"), threads=1)
     with pytest.raises(DeviceError, match="install the full TVM"):
         own_target(PI, Facts(CPUINFO, "", ""), threads=1)
 

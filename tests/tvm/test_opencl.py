@@ -13,7 +13,7 @@ from billhook.codegen.backend import backend_of, target_named
 from billhook.codegen.bundle import BundleContent, verify, write_bundle
 from billhook.codegen.bundle_vector import TestVector
 from billhook.codegen.cpu.candidate import Candidate
-from billhook.codegen.opencl.build import NAME, build, candidates
+from billhook.codegen.opencl.build import build, candidates
 from billhook.codegen.opencl.devices import NAMED, opencl_target
 from billhook.codegen.opencl.host_parts import build_host
 from billhook.codegen.opencl.program import load_program
@@ -163,7 +163,7 @@ def test_what_exceeds_a_gpu_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         check_launches(launches, 0, replace(small, group=16))
     with pytest.raises(MeasureError, match="bytes of local memory"):
         check_launches(launches, 1 << 20, small)
-    with pytest.raises(MeasureError, match=f"not one of OpenCL's.*{NAME}|{NAME}"):
+    with pytest.raises(MeasureError, match="is not one of OpenCL's"):
         build(network, {k.workload: Candidate("conv") for k in network.kernels}, target)
 
 
