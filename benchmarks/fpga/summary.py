@@ -11,8 +11,8 @@ NOTES = (
     "Cycles are simulated or modelled, never time on hardware; nothing was run on a board. They count the accelerator's steps, not "
     "what the host computes between them. Resources are static: yosys before placement, compared with no vendor tool. Clocks of Xilinx "
     "boards and the timings of all memories are assumptions. Accuracy is of the integer reference, which the simulated hardware equals in "
-    "every value compared. The shares of tables and flip-flops in the resource model are set at the design 'fitted_at' of xc7 and xcup; at that "
-    "design their error is 0 by construction, and those of ecp5 were not compared with synthesis unless designs of it are listed."
+    "every value compared. Shares of tables and flip-flops in the resource model are set at the design 'fitted_at' of xc7 and xcup: there "
+    "their error is 0 by construction; those of ecp5 were not compared with synthesis unless designs of it are listed."
 )
 
 
