@@ -42,5 +42,5 @@ def pytest_runtest_call() -> None:
 def _seed() -> None:
     """A test fails always or never: an unlucky draw of weights (a dead ReLU) is not found on another's machine first."""
     random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 - whoever uses the old global generator gets a fixed one
+    np.random.seed(0)  # for whoever uses the old global generator
     torch.manual_seed(0)
