@@ -33,6 +33,12 @@ def kernel_bytes(workload: Workload) -> int:
     return sum(getattr(torch, t.dtype).itemsize * t.elements for t in (*workload.inputs, workload.output))
 
 
+def weight_bytes(workload: Workload) -> int:
+    """Bytes of the kernel's parameters, padding lanes included: inputs that are no activations."""
+    pairs = zip(workload.inputs, workload.roles, strict=True)
+    return sum(getattr(torch, t.dtype).itemsize * t.elements for t, role in pairs if role != "activation")
+
+
 def _is_move(call: Call) -> bool:
     return call.op == _LAYOUT or call.op.rpartition(".")[0] in MOVES
 

@@ -39,7 +39,7 @@ def width_problem(
             variables[axis.name] = Variable(sizes, np.array([worth[axis.name][s] for s in sizes]))
         elif sizes != (axis.size,):  # no choice, but a cut
             variables[axis.name] = Variable(sizes, np.zeros(1))
-    factors = tuple(_factor(table, candidates, variables) for table in costs.tables)
+    factors = tuple(table_factor(table, candidates, variables) for table in costs.tables)
     tied = tuple(tuple(name for name in group if name in variables) for group in uniform)  # the others have no choice
     return Problem(variables, factors, costs.constant, keep_one=tuple(keep_one), uniform=tuple(filter(None, tied)))
 
@@ -49,7 +49,7 @@ def plan_of(program: Program, scores: Scores, sizes: Mapping[str, int]) -> Plan:
     return make_plan(program, {name: best_indices(scores[name], size) for name, size in sizes.items() if size < program.axis(name).size})
 
 
-def _factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables: Mapping[str, Variable]) -> AnyFactor:
+def table_factor(table: CostTable, candidates: Mapping[str, Sequence[int]], variables: Mapping[str, Variable]) -> AnyFactor:
     """A table over widths as a factor over the axes that these follow from and that have a choice."""
     sizes = {a: variables[a].sizes if a in variables else tuple(candidates[a][:1]) for c in table.coordinates for a in c.axes}
     sums = [f for c in table.coordinates for f in c.factors if len({a for a in f if a in variables}) > 1]

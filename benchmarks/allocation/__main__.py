@@ -27,6 +27,7 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", default=[*NETWORKS], help="names in torchvision.models")
     parser.add_argument("--size", type=int, default=224, help="pixels of an image's side")
     parser.add_argument("--again", action="store_true", help="solve although there is a row")
+    parser.add_argument("--record", action="store_true", help="only write the record from the rows that there are")
     parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if wrong := unknown(options.networks):
@@ -36,14 +37,19 @@ def main() -> int:
             if options.again or ROWS.find(network=network) is None:
                 ROWS.add(network_row(network, options.size))
         return 0
+    failed = [] if options.record else _run(options)
+    rows = ROWS.read()
+    print(write_record("allocation", summarise(rows), rows, cost="static law: 20 + operations / 100 + bytes / 10; no milliseconds"))
+    return 1 if failed else 0
+
+
+def _run(options: argparse.Namespace) -> list[str]:
+    """Everything that has no row yet; the networks that failed."""
     for seed in SMALL:
         if options.again or ROWS.find(network=f"random {seed}") is None:
             ROWS.add(small_row(seed))
     shared = ["--size", str(options.size), *(["--again"] if options.again else [])]
-    failed = [n for n in options.networks if not in_child("benchmarks.allocation", "--networks", n, *shared)]
-    rows = ROWS.read()
-    print(write_record("allocation", summarise(rows), rows, cost="static law: 20 + operations / 100 + bytes / 10; no milliseconds"))
-    return 1 if failed else 0
+    return [n for n in options.networks if not in_child("benchmarks.allocation", "--networks", n, *shared)]
 
 
 if __name__ == "__main__":
