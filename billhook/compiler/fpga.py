@@ -1,10 +1,9 @@
 """compile for an FPGA board: model, example, board and a budget of cycles in; a smaller model, an accelerator and its program out."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -17,7 +16,7 @@ from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.lowering import QuantisedNetwork, quantise_network
 from billhook.codegen.fpga.pricing import Pricer
 from billhook.codegen.fpga.program import Program as MachineProgram
-from billhook.codegen.fpga.search import Design, design_of, pareto, search
+from billhook.codegen.fpga.search import Design, design_of, search
 from billhook.codegen.fpga.simulator import simulator
 from billhook.codegen.fpga.verify import Checked, check
 from billhook.costmodel.partition import Partition
@@ -170,23 +169,6 @@ def quality(network: QuantisedNetwork, samples: Iterable[tuple[torch.Tensor, int
     return sum(right) / len(right) if right else float("nan")
 
 
-def summary(result: FpgaResult) -> Mapping[str, Any]:
-    """The result as plain data."""
-    checked = result.checked
-    return {
-        "board": result.board.name,
-        "design": str(result.design),
-        "modelled_cycles": result.design.cycles,
-        "dense_modelled_cycles": result.dense.cycles,
-        "simulated_cycles": checked.cycles if checked else None,
-        "wrong_outputs": checked.wrong if checked else None,
-        "compared_outputs": checked.compared if checked else None,
-    }
-
-
 def board_named(name: str) -> Board:
     """The board of a target such as "fpga:ulx3s"."""
     return find_board(name.removeprefix("fpga:"))
-
-
-__all__ = ["FpgaOptions", "FpgaResult", "board_named", "compile_fpga", "pareto", "quality", "summary"]

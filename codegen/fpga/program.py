@@ -1,6 +1,6 @@
 """The program of a network: maps and weights placed in memory, layers as steps, in the form that the driver reads."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from .accelerator import Accelerator
 from .instructions import Step, encode
-from .layout import Bytes, pack_map
+from .layout import Bytes
 from .shape import MapShape
 
 MAGIC, VERSION, HEAD = 0x50464842, 1, 24
@@ -97,13 +97,3 @@ def _step_words(step: Step | HostStep) -> NDArray[np.uint32]:
     instructions = [encode(i) for program in step.programs for i in program]
     head = [0, 3 + 8 * len(instructions), *(len(program) for program in step.programs)]
     return np.concatenate([np.array(head, dtype=np.uint32), *instructions])
-
-
-def place_constant(image: Image, values: NDArray[np.int8], shape: MapShape, columns: int, scale: float) -> PlacedMap:
-    """A map that holds constants."""
-    return PlacedMap(shape, image.add(pack_map(values, shape, columns)), scale)
-
-
-def steps_named(name: str, steps: Iterable[Step | HostStep]) -> Sequence[tuple[str, Step | HostStep]]:
-    """The steps with the name of the layer that they belong to."""
-    return [(name, step) for step in steps]

@@ -52,8 +52,9 @@ def _coefficients(tables: tuple[float, ...], flip_flops: tuple[float, ...]) -> t
     return np.array(tables), np.array(flip_flops)
 
 
-# For `features`. The shares of products, columns and lanes are counted from the Verilog (adders, comparators and shifters by their bits), the
-# rest is set so that 8x8 with a bus of 8 equals yosys 0.23. UltraScale+ differs by the product: there its register and sum stay outside.
+# For `features`. The shares of products, columns and lanes are counted from the Verilog (adders, comparators and shifters by their bits);
+# the rest is set so that 8x8 with a bus of 8 equals yosys 0.23 on xc7 and xcup. UltraScale+ differs by the product: its register and sum
+# stay outside the multiplier. ECP5 is not yet compared with synthesis.
 COEFFICIENTS: Mapping[Family, tuple[NDArray[np.float64], NDArray[np.float64]]] = MappingProxyType(
     {
         "xc7": _coefficients((900.0, 15.0, 115.0, 499.0), (1100.0, 8.0, 60.0, 157.0)),

@@ -132,15 +132,6 @@ def _nothing(board: Board, failures: Sequence[str]) -> str:
     return f"board {board.name}: the network fits none of its designs; the last: {last}; choose a larger board, or smaller feature maps"
 
 
-def pareto(designs: Iterable[Design]) -> tuple[Design, ...]:
-    """Designs that no other one beats in both cycles and multipliers, by rising cycles."""
-    kept: list[Design] = []
-    for design in sorted(designs, key=_order):
-        if not kept or design.resources.dsp < kept[-1].resources.dsp:
-            kept.append(design)
-    return tuple(kept)
-
-
 def summary(design: Design) -> Mapping[str, object]:
     """A design as plain data."""
     a, r = design.accelerator, design.resources
