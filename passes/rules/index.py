@@ -37,12 +37,13 @@ def index_select(ctx: Context, node: fx.Node) -> Result:
 def gather(ctx: Context, node: fx.Node) -> Result:
     """Picked (or placed) by data along one dimension; along the others, index i meets index i where the sizes are equal."""
     a = ctx.bind(node)
-    x, index = ctx.dims(a["self"]), ctx.dims(a.get("index", a.get("indices")))
+    numbers = a["index"] if "index" in a else a["indices"]
+    x, index = ctx.dims(a["self"]), ctx.dims(numbers)
     if a["dim"] is None or len(x) != len(index):
         return unsolved(ctx, node, "picked by data from the flattened value")
     along = int(a["dim"]) % max(1, len(x))
     places = "scatter" in str(node.target)
-    known = _look_up(ctx, node, a.get("index", a.get("indices")), x[along], "indexed by data", drop=not places) if x else False
+    known = _look_up(ctx, node, numbers, x[along], "indexed by data", drop=not places) if x else False
     others = [index, *([ctx.dims(a["src"])] if isinstance(a.get("src"), fx.Node) else [])]
     for i, term in enumerate(x):
         for other in others:
