@@ -22,9 +22,7 @@ _PROJECT = ("CMakeLists.txt", "billhook_jni.cc", "Network.java", "README.md")
 _HEADERS = ("dlpack", "tvm")
 
 
-def write_android_project(
-    network: Network, choices: Choices, folder: Path, processor: str = "generic", threads: int = 1
-) -> tuple[Path, ...]:
+def write_android_project(network: Network, choices: Choices, folder: Path, processor: str = "generic") -> tuple[Path, ...]:
     """Write the project into a new folder, whole or not at all; the paths of its objects.
 
     network: a partition for an arm64 target. MeasureError naming a kernel that cannot be made, OutputError where nothing can be written.
