@@ -60,7 +60,10 @@ class LocalOracle:
             region = _region(self.order, self.program, set(plan.kept))
             between = _between(self.order, region)
             border = [node for node in _border(self.order, region, between) if node in self.live]
-        cut, masked = (self._values(made(self.program, plan), border, between) for made in (cut_nodes, mask_nodes))
+        small, large = cut_nodes(self.program, plan), mask_nodes(self.program, plan)
+        left = set(small.graph.nodes)  # a cut to nothing also ends what only met nothing
+        border = [node for node in border if small.mapping.get(node) in left]
+        cut, masked = (self._values(made, border, between) for made in (small, large))
         dense = [self.dense[node] for node in border]
         return Comparison(_worst(cut, masked), _worst(masked, dense))
 

@@ -13,7 +13,7 @@ from billhook.ir.dims import Leaf
 from billhook.ir.plan import Plan, make_plan
 from billhook.passes.oracle_local import LocalOracle
 
-NAMES = ("C2f", "FusedQKV_chunk", "GroupedQuery", "InPlace", "SharedModule", "StridedSlices", "UNet")
+NAMES = ("C2f", "FusedQKV_chunk", "GroupedQuery", "InPlace", "OneHotExperts", "SharedModule", "StridedSlices", "UNet")
 
 
 def made(name: str) -> Bench:
