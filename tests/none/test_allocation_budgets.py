@@ -48,15 +48,8 @@ def test_the_plan_keeps_all_budgets_and_none_is_better() -> None:
         "peak": 0.9 * max(at(kernels, full, kernel_bytes)),
         "wide": 0.7 * evaluate(width_problem(other, worth, candidates, wider), whole).seconds,
     }
-    problem = with_budgets(
-        base,
-        candidates,
-        [
-            weight_budget(weights, limits["weights"]),
-            working_set_budget(sets, limits["peak"]),
-            latency_budget("wide", wider, limits["wide"]),
-        ],
-    )
+    budgets = weight_budget(weights, limits["weights"]), working_set_budget(sets, limits["peak"])
+    problem = with_budgets(base, candidates, [*budgets, latency_budget("wide", wider, limits["wide"])])
     found = solve(problem, limits["seconds"], gap=1e-4)
 
     def fits(plan: dict[str, int]) -> bool:
