@@ -1,6 +1,7 @@
 """What code generation needs from the machine, checked once with one clear line each."""
 
 import shutil
+import subprocess
 from importlib import metadata
 
 from billhook.ir.errors import ToolchainError
@@ -28,3 +29,8 @@ def find_compiler(path: str | None = None) -> str:
         if found:
             return found
     raise ToolchainError("no C compiler found; install g++ or clang (Debian: apt-get install g++)")
+
+
+def first_error(done: subprocess.CompletedProcess[str]) -> str:
+    """What a tool that failed says first of an error, else its exit status."""
+    return next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}").strip()

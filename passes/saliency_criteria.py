@@ -62,6 +62,11 @@ def check_criterion(name: str) -> str:
     return name
 
 
+def chosen_criterion(name: str | None, *, data: bool) -> str:
+    """The name, checked like `check_criterion`; None is the default: taylor where there are data, else l2 (decision 0012)."""
+    return check_criterion(name or ("taylor" if data else "l2"))
+
+
 def score_axes(name: str, program: Program, module: torch.nn.Module, data: Data | None) -> Scores:
     """Scores of every axis by the criterion with this name.
 

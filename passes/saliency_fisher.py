@@ -7,11 +7,10 @@ import numpy as np
 import torch
 
 from billhook.ir.axis import Member
-from billhook.ir.errors import DataError
 from billhook.ir.program import Program
 
-from .saliency import Gradients, Scores, finite, makers, parameter_members, parameters
-from .saliency_taylor import contribution, products
+from .saliency import Floats, Gradients, Scores, makers, parameter_members, parameters
+from .saliency_taylor import mean_over_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +24,11 @@ class Fisher:
     def __call__(self, program: Program, module: torch.nn.Module, gradients: Iterable[Gradients] = (), /) -> Scores:
         known = parameters(module)
         members = {axis.name: makers(parameter_members(axis, known)) for axis in program.axes}
-        sums = {axis.name: np.zeros(axis.size) for axis in program.axes}
-        batches = 0
-        for gradient in gradients:
-            batches += 1
-            changes = products(known, gradient, members)
-            for name, total in sums.items():
-                total += np.square(contribution(members[name], changes, len(total)) / layers(members[name]))
-        if not batches:
-            raise DataError("the squared Taylor criterion got no gradients; give it a data loader that is not empty")
-        return {name: finite(name, total / batches) for name, total in sums.items()}
+
+        def squared(name: str, change: Floats) -> Floats:
+            return np.square(change / layers(members[name]))
+
+        return mean_over_batches(program, known, members, gradients, squared, "the squared Taylor criterion")
 
 
 def layers(members: Iterable[Member]) -> int:

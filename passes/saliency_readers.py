@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from billhook.ir.errors import DataError
 from billhook.ir.program import Program
 
-from .saliency import Gradients, Scores, finite, makers, parameter_members, parameters
-from .saliency_taylor import contribution, products
+from .saliency import Gradients, Scores, makers, parameter_members, parameters
+from .saliency_taylor import mean_over_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +24,4 @@ class Readers:
         known = parameters(module)
         found = {axis.name: parameter_members(axis, known) for axis in program.axes}
         members = {name: [m for m in all_ if m.role == "consumer"] or makers(all_) for name, all_ in found.items()}
-        sums = {axis.name: np.zeros(axis.size) for axis in program.axes}
-        batches = 0
-        for gradient in gradients:
-            batches += 1
-            changes = products(known, gradient, members)
-            for name, total in sums.items():
-                total += np.abs(contribution(members[name], changes, len(total)))
-        if not batches:
-            raise DataError("the criterion of the readers got no gradients; give it a data loader that is not empty")
-        return {name: finite(name, total / batches) for name, total in sums.items()}
+        return mean_over_batches(program, known, members, gradients, lambda _, change: np.abs(change), "the criterion of the readers")

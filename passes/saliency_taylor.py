@@ -1,6 +1,6 @@
 """Group Taylor: the first-order change of the loss when an index is silenced."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -38,22 +38,37 @@ class Taylor:
         known = parameters(module)
         norms = affine_names(program)
         members = {axis.name: self._makers(axis, known, norms) for axis in program.axes}
-        sums = {axis.name: np.zeros(axis.size) for axis in program.axes}
-        batches = 0
-        for gradient in gradients:
-            batches += 1
-            changes = products(known, gradient, members)
-            for name, total in sums.items():
-                total += np.abs(contribution(members[name], changes, len(total)))
-        if not batches:
-            raise DataError("the Taylor criterion got no gradients; give it a data loader that is not empty")
-        return {name: finite(name, total / batches) for name, total in sums.items()}
+        return mean_over_batches(program, known, members, gradients, lambda _, change: np.abs(change), "the Taylor criterion")
 
     def _makers(self, axis: Axis, known: dict[str, torch.Tensor], norms: frozenset[str]) -> list[Member]:
         members = parameter_members(axis, known)
         if self.form == "norm":
             return [m for m in members if m.tensor in norms]
         return makers(members, norms if self.form == "auto" else ())
+
+
+def mean_over_batches(
+    program: Program,
+    known: Mapping[str, torch.Tensor],
+    members: Mapping[str, list[Member]],
+    gradients: Iterable[Gradients],
+    worth: Callable[[str, Floats], Floats],
+    criterion: str,
+) -> Scores:
+    """The mean over batches of worth(axis, change of the loss by index), where the members of an axis make the change.
+
+    Raises DataError, naming the criterion where there are no gradients, or the axis where a score is not finite.
+    """
+    sums = {axis.name: np.zeros(axis.size) for axis in program.axes}
+    batches = 0
+    for gradient in gradients:
+        batches += 1
+        changes = products(known, gradient, members)
+        for name, total in sums.items():
+            total += worth(name, contribution(members[name], changes, len(total)))
+    if not batches:
+        raise DataError(f"{criterion} got no gradients; give it a data loader that is not empty")
+    return {name: finite(name, total / batches) for name, total in sums.items()}
 
 
 def products(known: Mapping[str, torch.Tensor], gradient: Gradients, members: Mapping[str, list[Member]]) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ from billhook.passes.candidate_sizes import candidate_sizes, with_dense
 from billhook.passes.constraints import Constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.saliency import Data, retained
-from billhook.passes.saliency_criteria import check_criterion, score_axes
+from billhook.passes.saliency_criteria import chosen_criterion, score_axes
 from billhook.passes.width_problem import width_problem
 
 from .engine import Engine
@@ -81,7 +81,7 @@ def early_front(
 
     criterion: by default taylor with data, l2 without. Raises CaptureError, DataError, OptionError, MeasureError, BudgetError.
     """
-    name = check_criterion(criterion or ("taylor" if data is not None else "l2"))
+    name = chosen_criterion(criterion, data=data is not None)
     args = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     program, _ = run_passes(capture(model, args, {}), ANALYSIS)
     target = host_target(threads)

@@ -1,6 +1,6 @@
 """compile for an FPGA board: model, example, board and a budget of cycles in; a smaller model, an accelerator and its program out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,10 +15,9 @@ from billhook.codegen.fpga.boards import Board, find_board
 from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.lowering import QuantisedNetwork, quantise_network
 from billhook.codegen.fpga.pricing import Pricer
-from billhook.codegen.fpga.program import Program as MachineProgram
 from billhook.codegen.fpga.search import Design, design_of, search
 from billhook.codegen.fpga.simulator import simulator
-from billhook.codegen.fpga.verify import Checked, check
+from billhook.codegen.fpga.verify import check
 from billhook.costmodel.partition import Partition
 from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
@@ -28,14 +27,16 @@ from billhook.ir.program import Program
 from billhook.ir.progress import Progress, no_progress
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss, split
+from billhook.passes.constraints import Constraint
 from billhook.passes.cut import cut_graph
-from billhook.passes.prune import Pruned, carry_out
+from billhook.passes.prune import carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Scores
-from billhook.passes.saliency_criteria import score_axes
+from billhook.passes.saliency_criteria import chosen_criterion, score_axes
 
 from .fpga_cost import dense_partition, fpga_target
 from .fpga_prune import Allocation, best_allocation
+from .fpga_result import FpgaResult, IntegerNetwork
 
 _DESIGNS = 4  # designs for which sizes are allocated
 _SAMPLES = 64  # for calibration
@@ -47,7 +48,8 @@ class FpgaOptions:
     """What to make for a board.
 
     cycles: the budget, as a share of the fastest dense design's modelled cycles (1: no pruning). accelerator: the shape, or None
-    to search. data: batches (inputs, target) for calibration, scores and recovery; without, random samples calibrate.
+    to search. data: batches (inputs, target) for calibration, scores and recovery; without, the example calibrates.
+    evaluate: model -> number, asked of the dense, the pruned and the int8 network.
     """
 
     board: Board
@@ -57,31 +59,8 @@ class FpgaOptions:
     finetune: FinetuneConfig | Finetune | None = None
     loss: Loss = F.cross_entropy
     criterion: str | None = None
-
-
-@dataclass(frozen=True)
-class FpgaResult:
-    """A network on a board. dense_cycles, design.cycles: modelled; checked: one sample in the simulator, or None."""
-
-    board: Board
-    program: Program
-    pruned: Pruned
-    design: Design
-    dense: Design
-    quantised: QuantisedNetwork
-    machine: MachineProgram
-    checked: Checked | None
-    sample: torch.Tensor
-    designs: tuple[Design, ...]
-
-    @property
-    def model(self) -> nn.Module:
-        """The pruned float model, trainable."""
-        return self.pruned.model
-
-    @property
-    def plan(self) -> Plan:
-        return self.pruned.plan
+    constraints: tuple[Constraint, ...] = ()
+    evaluate: Callable[[nn.Module], float] | None = None
 
 
 def compile_fpga(
@@ -98,9 +77,10 @@ def compile_fpga(
     parts = dense_partition(program, fpga_target(options.board.name, options.accelerator))
     designs = _designs(parts, options, progress)
     dense = designs[0]
-    plan, chosen = Plan({}), dense
+    plan, chosen, budget = Plan({}), dense, None
     if options.cycles < 1:
-        allocation = _allocation(program, parts, designs, options)
+        budget = round(options.cycles * dense.cycles)
+        allocation = _allocation(program, parts, designs, options, budget)
         plan, chosen = allocation.plan, allocation.design
     pruned = carry_out(program, plan)
     if plan.kept:
@@ -115,7 +95,16 @@ def compile_fpga(
     if cache is not None:
         progress("build and run the simulator", 0, 0)
         checked = check(quantised, machine, simulator(chosen.accelerator, cache), sample.numpy(), options.board.memory)
-    return FpgaResult(options.board, program, pruned, final, dense, quantised, machine, checked, sample, designs)
+    found = _quality(options, model, pruned.model, quantised)
+    return FpgaResult(options.board, program, pruned, final, dense, quantised, machine, checked, sample, designs, budget, found)
+
+
+def _quality(options: FpgaOptions, dense: nn.Module, pruned: nn.Module, quantised: QuantisedNetwork) -> dict[str, float]:
+    """What the user's function says of the float networks and of the integer reference, which the hardware equals."""
+    if options.evaluate is None:
+        return {}
+    asked = {"dense": dense, "pruned": pruned.eval(), "int8": IntegerNetwork(quantised)}
+    return {name: float(options.evaluate(module)) for name, module in asked.items()}
 
 
 def _designs(parts: Partition, options: FpgaOptions, progress: Progress) -> tuple[Design, ...]:
@@ -125,11 +114,11 @@ def _designs(parts: Partition, options: FpgaOptions, progress: Progress) -> tupl
     return search(layers, options.board, progress)
 
 
-def _allocation(program: Program, parts: Partition, designs: Sequence[Design], options: FpgaOptions) -> Allocation:
+def _allocation(program: Program, parts: Partition, designs: Sequence[Design], options: FpgaOptions, budget: int) -> Allocation:
     scores = fpga_scores(program, options)
     tried = distinct_arrays(designs)[:_DESIGNS]
     pricers = {d.accelerator: Pricer(d.accelerator, options.board.memory) for d in tried}
-    return best_allocation(program, parts, tried, pricers, scores, round(options.cycles * designs[0].cycles))
+    return best_allocation(program, parts, tried, pricers, scores, budget, options.constraints)
 
 
 def distinct_arrays(designs: Iterable[Design]) -> tuple[Design, ...]:
@@ -144,7 +133,7 @@ def fpga_scores(program: Program, options: FpgaOptions) -> Scores:
     """Saliency by the chosen criterion: by default taylor with data, l2 without."""
     module = cut_graph(program, Plan({}))
     data = Data(options.data, options.loss, _BATCHES) if options.data is not None else None
-    return score_axes(options.criterion or ("taylor" if data else "l2"), program, module, data)
+    return score_axes(chosen_criterion(options.criterion, data=data is not None), program, module, data)
 
 
 def calibration_samples(data: Loader | None, example: torch.Tensor, count: int = _SAMPLES) -> Iterable[torch.Tensor]:
@@ -170,5 +159,5 @@ def quality(network: QuantisedNetwork, samples: Iterable[tuple[torch.Tensor, int
 
 
 def board_named(name: str) -> Board:
-    """The board of a target such as "fpga:ulx3s"."""
-    return find_board(name.removeprefix("fpga:"))
+    """The board of a target such as "fpga:ulx3s". Raises OptionError that lists the known ones."""
+    return find_board(name.removeprefix("fpga").removeprefix(":"))

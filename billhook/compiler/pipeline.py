@@ -29,7 +29,7 @@ from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Floats, Scores, retained
-from billhook.passes.saliency_criteria import check_criterion, score_axes
+from billhook.passes.saliency_criteria import chosen_criterion, score_axes
 from billhook.passes.width_problem import width_problem
 
 from .bench import DeviceBench, LocalBench, open_device
@@ -211,7 +211,7 @@ def make_job(
         evaluate=evaluate,
         finetune=finetune,
         loss=loss or F.cross_entropy,
-        criterion=_criterion(criterion, data),
+        criterion=chosen_criterion(criterion, data=data is not None),  # a wrong one is said at once, not after minutes of measuring
         score_batches=score_batches,
         probe_batches=probe_batches,
         peers=tuple(peers),
@@ -230,11 +230,6 @@ def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None)
 def _arguments(given: Any) -> tuple[Any, ...]:
     """Example inputs as the model's arguments."""
     return cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
-
-
-def _criterion(chosen: str | None, data: Loader | None) -> str:
-    """The criterion's name; a wrong one is said at once, not after minutes of measuring."""
-    return check_criterion(chosen or ("taylor" if data is not None else "l2"))
 
 
 def _precision(name: str, device: Device | None) -> str:

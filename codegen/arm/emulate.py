@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from billhook.codegen.bundle_runner import RUNNER
 from billhook.codegen.bundle_vector import TestVector, write_vector
+from billhook.codegen.toolchain import first_error
 from billhook.ir.errors import BundleError
 
 from .toolchain import SYSROOT, cross_compiler, emulator
@@ -30,8 +31,7 @@ def build_arm_runner(bundle: Path, build: Path) -> Path:
     command = [cross_compiler(), str(source / "main.cc"), "-o", str(program), *flags, *libraries]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}").strip()
-        raise BundleError(f"the C++ runner does not build for arm64: {first}; check that the bundle is whole (billhook verify)")
+        raise BundleError(f"the C++ runner does not build for arm64: {first_error(done)}; check that the bundle is whole (billhook verify)")
     return program
 
 

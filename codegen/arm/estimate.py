@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from billhook.codegen import lower
 from billhook.codegen.cpu.candidate import Candidate
+from billhook.codegen.toolchain import first_error
 from billhook.codegen.tvm_any import tvm
 from billhook.ir.errors import MeasureError, ToolchainError
 from billhook.ir.target import Target
@@ -105,8 +106,7 @@ def pipeline_cycles(instructions: list[str], processor: str) -> float:
     done = subprocess.run(command, input="\n".join(instructions), capture_output=True, text=True, check=False, timeout=60)
     found = _CYCLES.search(done.stdout)
     if done.returncode or found is None:
-        why = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}")
-        raise MeasureError(f"{_TOOL} refuses the loop: {why}")
+        raise MeasureError(f"{_TOOL} refuses the loop: {first_error(done)}")
     return int(found[1]) / _ITERATIONS
 
 

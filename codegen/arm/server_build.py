@@ -8,6 +8,7 @@ from pathlib import Path
 
 import tvm_ffi.libinfo
 
+from billhook.codegen.toolchain import first_error
 from billhook.ir.errors import BundleError
 
 from .toolchain import arm_runtime, cross_compiler
@@ -31,6 +32,5 @@ def build_server(folder: Path, compiler: str | None = None, runtime: Sequence[Pa
     command = [compiler or cross_compiler(), str(source), "-o", str(folder / SERVER), *flags, *map(str, libraries), "-pthread"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}").strip()
-        raise BundleError(f"the RPC server does not build: {first}; check the installed apache-tvm-ffi")
+        raise BundleError(f"the RPC server does not build: {first_error(done)}; check the installed apache-tvm-ffi")
     return folder / SERVER

@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from billhook.codegen.bundle_runner import RUNNER
-from billhook.codegen.toolchain import find_compiler
+from billhook.codegen.toolchain import find_compiler, first_error
 from billhook.ir.errors import BundleError
 
 SOURCES = ("CMakeLists.txt", "main.cc", "program.h")
@@ -31,8 +31,9 @@ def build_host(bundle: Path, build: Path) -> Path:
     command = [find_compiler(), "-O2", "-std=c++17", str(bundle / "runner" / "main.cc"), "-o", str(program), f"-l:{library}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        first = next((line for line in done.stderr.splitlines() if "error" in line), f"exit status {done.returncode}").strip()
-        raise BundleError(f"the OpenCL host does not build: {first}; install OpenCL's headers and library (Debian: ocl-icd-opencl-dev)")
+        raise BundleError(
+            f"the OpenCL host does not build: {first_error(done)}; install OpenCL's headers and library (Debian: ocl-icd-opencl-dev)"
+        )
     return program
 
 

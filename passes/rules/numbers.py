@@ -9,7 +9,7 @@ and freezes the axis.
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -36,7 +36,7 @@ EXACT = frozenset({torch.int16, torch.int32, torch.int64, torch.float32, torch.f
 def follow_numbers(ctx: Context, node: fx.Node) -> None:
     """Say what the node's result points to, or freeze what it computes with. Runs after the node's own rule."""
     if node.target is operator.getitem:
-        named = ctx.pointers.get((node.args[0], node.args[1]))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        named = ctx.pointers.get(cast("tuple[fx.Node, int]", node.args))
         if named is not None:
             ctx.point(node, named)
         return

@@ -1,6 +1,7 @@
 """The FPGA target without a simulator: quantisation against float, cycle model, resources, search, and what is refused."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -139,9 +140,9 @@ def test_pruning_meets_its_budget_of_cycles_on_the_arrays_grid() -> None:
         (lambda: list(tilings(LayerShape(MapShape(8, 4, 100), MapShape(8, 4, 100)), SMALL)), "accumulator_depth 128 or more"),
     ],
 )
-def test_shapes_that_cannot_be_are_refused_with_what_would_do(make: object, said: str) -> None:
+def test_shapes_that_cannot_be_are_refused_with_what_would_do(make: Callable[[], object], said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        make()  # type: ignore[operator]
+        make()
 
 
 def test_a_network_too_wide_for_the_board_is_refused_with_what_would_do() -> None:

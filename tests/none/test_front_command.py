@@ -1,12 +1,12 @@
 """`billhook front` without measuring: the printed front, its drawing, and its one-line errors."""
 
-import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from user_module import install
 
 from billhook.cli import main
 from billhook.compiler.early import early_front
@@ -28,10 +28,7 @@ def loader():
 
 @pytest.fixture(autouse=True)
 def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / f"{MODULE}.py").write_text(SOURCE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    sys.modules.pop(MODULE, None)
+    install(tmp_path, monkeypatch, MODULE, SOURCE)
 
 
 def test_the_front_is_printed_and_drawn(tmp_path: Path, capsys: Capture) -> None:

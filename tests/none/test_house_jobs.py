@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from user_module import install
 
 from billhook import api
 from billhook.cli import jobs, main
@@ -42,10 +43,7 @@ def score(model):
 
 @pytest.fixture(autouse=True)
 def user_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / f"{MODULE}.py").write_text(SOURCE)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", *sys.path])
-    sys.modules.pop(MODULE, None)
+    install(tmp_path, monkeypatch, MODULE, SOURCE)
 
 
 def test_trace_shows_axes_and_reasons(capsys: Capture) -> None:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from saliency_network import Batches, Residual, analysed, by_hand, drawn, labelled
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,51 +18,19 @@ from billhook.passes.saliency_magnitude import Magnitude, l2
 from billhook.passes.saliency_taylor import Taylor, taylor
 
 
-class Residual(nn.Module):
-    """Two coupled BN layers on the axis `stem.out`, one inner axis with BN, a linear axis without."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.bn = nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.conv1, self.bn1 = nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
-        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.fc1, self.fc2 = nn.Linear(6 * 4, 7), nn.Linear(7, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = F.relu(self.bn(self.stem(x)))
-        x = F.relu(x + self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.fc2(F.relu(self.fc1(F.avg_pool2d(x, 2).flatten(1))))
-
-
 @pytest.fixture(scope="module")
 def network() -> Residual:
-    torch.default_generator.manual_seed(0)
-    model = Residual()
-    for tensor in model.parameters():
-        nn.init.normal_(tensor, 0.1, 0.5)
-    return model.eval()
+    return drawn()
 
 
 @pytest.fixture(scope="module")
 def program(network: Residual) -> Program:
-    return infer_axes(capture(network, (torch.randn(1, 2, 4, 4),)))
+    return analysed(network)
 
 
 @pytest.fixture(scope="module")
-def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(4, 2, 4, 4, generator=generator), torch.randint(3, (4,), generator=generator)) for _ in range(3)]
-
-
-def by_hand(network: Residual, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[dict[str, torch.Tensor]]:
-    """Parameter * gradient of every batch, by plain backward passes."""
-    products: list[dict[str, torch.Tensor]] = []
-    for x, y in batches:
-        network.zero_grad()
-        torch.autograd.backward(F.cross_entropy(network(x), y))
-        products.append({name: (p * p.grad).detach().double() for name, p in network.named_parameters() if p.grad is not None})
-    network.zero_grad()
-    return products
+def batches() -> Batches:
+    return labelled(4, 4, 4)
 
 
 def test_l2_is_the_norm_of_all_that_goes_with_the_index(network: Residual, program: Program) -> None:
@@ -75,9 +44,7 @@ def test_l2_is_the_norm_of_all_that_goes_with_the_index(network: Residual, progr
         assert Magnitude(mean=True)(program, network)["stem.out"][i] == pytest.approx(float(entries.square().mean().sqrt()))
 
 
-def test_taylor_takes_the_norm_form_where_the_axis_has_norms(
-    network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> None:
+def test_taylor_takes_the_norm_form_where_the_axis_has_norms(network: Residual, program: Program, batches: Batches) -> None:
     scores = taylor(program, network, collect_gradients(network, batches, F.cross_entropy))
     products = by_hand(network, batches)
     for axis, norms in {"stem.out": ("bn", "bn2"), "conv1.out": ("bn1",)}.items():
@@ -86,25 +53,19 @@ def test_taylor_takes_the_norm_form_where_the_axis_has_norms(
         np.testing.assert_allclose(scores[axis], expected.numpy(), rtol=1e-5)
 
 
-def test_taylor_takes_the_weight_form_elsewhere(
-    network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> None:
+def test_taylor_takes_the_weight_form_elsewhere(network: Residual, program: Program, batches: Batches) -> None:
     scores = taylor(program, network, collect_gradients(network, batches, F.cross_entropy))
     changes = torch.stack([(p["fc1.weight"].sum(1) + p["fc1.bias"]).abs() for p in by_hand(network, batches)])
     np.testing.assert_allclose(scores["fc1.out"], changes.mean(0).numpy(), rtol=1e-5)
 
 
-def test_the_weight_form_on_a_residual_axis_sums_over_its_producers(
-    network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> None:
+def test_the_weight_form_on_a_residual_axis_sums_over_its_producers(network: Residual, program: Program, batches: Batches) -> None:
     scores = Taylor(form="weight")(program, network, collect_gradients(network, batches, F.cross_entropy))
     changes = [(p["stem.weight"].sum((1, 2, 3)) + p["conv2.weight"].sum((1, 2, 3))).abs() for p in by_hand(network, batches)]
     np.testing.assert_allclose(scores["stem.out"], torch.stack(changes).mean(0).numpy(), rtol=1e-5)
 
 
-def test_both_sides_of_a_relu_axis_agree_so_the_forms_share_a_unit(
-    network: Residual, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> None:
+def test_both_sides_of_a_relu_axis_agree_so_the_forms_share_a_unit(network: Residual, batches: Batches) -> None:
     """What the docstring claims: the producing and the reading side give the same number, index by index."""
     for products in by_hand(network, batches):
         made = products["fc1.weight"].sum(1) + products["fc1.bias"]
@@ -113,9 +74,7 @@ def test_both_sides_of_a_relu_axis_agree_so_the_forms_share_a_unit(
         np.testing.assert_allclose(scaled.numpy(), products["conv2.weight"].sum((0, 2, 3)).numpy(), rtol=1e-3, atol=1e-7)
 
 
-def test_taylor_predicts_the_change_of_the_loss(
-    network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]
-) -> None:
+def test_taylor_predicts_the_change_of_the_loss(network: Residual, program: Program, batches: Batches) -> None:
     """Shrinking a channel's gamma and beta by a small share changes the loss by that share of the score."""
     batch = batches[:1]
     scores = taylor(program, network, collect_gradients(network, batch, F.cross_entropy))["conv1.out"]
@@ -174,7 +133,7 @@ def test_scores_that_are_not_finite_are_refused(network: Residual, program: Prog
         taylor(program, network, [bad])
 
 
-def test_criteria_are_found_by_name(network: Residual, program: Program, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def test_criteria_are_found_by_name(network: Residual, program: Program, batches: Batches) -> None:
     for name in CRITERIA:
         scores = score_axes(name, program, network, Data(batches, F.cross_entropy))
         assert {axis.name: (axis.size,) for axis in program.axes} == {axis: values.shape for axis, values in scores.items()}

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from saliency_network import Batches, Residual, analysed, by_hand, drawn, labelled
 from small_networks import images
 from small_networks import program as zoo_program
 from torch import nn
@@ -20,83 +21,43 @@ from billhook.passes.saliency_hessian import Curvature
 from billhook.passes.saliency_lasso import entries
 
 
-class Net(nn.Module):
-    """A residual axis with two norms, an inner axis with one, a linear axis without."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.bn = nn.Conv2d(2, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.conv1, self.bn1 = nn.Conv2d(6, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
-        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
-        self.fc1, self.fc2 = nn.Linear(6 * 4, 7), nn.Linear(7, 3)
-
-    def inner(self, x: torch.Tensor) -> torch.Tensor:
-        return F.relu(self.bn1(self.conv1(F.relu(self.bn(self.stem(x))))))
-
-    def hidden(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.relu(F.relu(self.bn(self.stem(x))) + self.bn2(self.conv2(self.inner(x))))
-        return F.relu(self.fc1(F.avg_pool2d(y, 2).flatten(1)))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.hidden(x))
-
-
-Batches = list[tuple[torch.Tensor, torch.Tensor]]
+@pytest.fixture(scope="module")
+def network() -> Residual:
+    return drawn()
 
 
 @pytest.fixture(scope="module")
-def network() -> Net:
-    torch.default_generator.manual_seed(0)
-    model = Net()
-    for tensor in model.parameters():
-        nn.init.normal_(tensor, 0.1, 0.5)
-    return model.eval()
-
-
-@pytest.fixture(scope="module")
-def program(network: Net) -> Program:
-    return infer_axes(capture(network, (torch.randn(1, 2, 4, 4),)))
+def program(network: Residual) -> Program:
+    return analysed(network)
 
 
 @pytest.fixture(scope="module")
 def batches() -> Batches:
-    generator = torch.Generator().manual_seed(1)
-    return [(torch.randn(n, 2, 4, 4, generator=generator), torch.randint(3, (n,), generator=generator)) for n in (4, 4, 2)]
+    return labelled(4, 4, 2)
 
 
-def changes(network: Net, batches: Batches) -> list[dict[str, torch.Tensor]]:
-    """Parameter * gradient of every batch, by plain backward passes."""
-    found: list[dict[str, torch.Tensor]] = []
-    for x, y in batches:
-        network.zero_grad()
-        torch.autograd.backward(F.cross_entropy(network(x), y))
-        found.append({n: (p * p.grad).detach().double() for n, p in network.named_parameters() if p.grad is not None})
-    network.zero_grad()
-    return found
-
-
-def with_index(network: Net, i: int) -> list[torch.Tensor]:
+def with_index(network: Residual, i: int) -> list[torch.Tensor]:
     """Everything that goes with channel i of conv1."""
     return [network.conv1.weight[i], network.bn1.weight[i], network.bn1.bias[i], network.conv2.weight[:, i]]
 
 
-def scored(name: str, program: Program, network: Net, batches: Batches) -> Any:
+def scored(name: str, program: Program, network: Residual, batches: Batches) -> Any:
     return score_axes(name, program, network, Data(batches, F.cross_entropy))
 
 
-def test_l1_is_the_sum_of_all_magnitudes(network: Net, program: Program) -> None:
+def test_l1_is_the_sum_of_all_magnitudes(network: Residual, program: Program) -> None:
     expected = [sum(float(t.detach().double().abs().sum()) for t in with_index(network, i)) for i in range(5)]
     np.testing.assert_allclose(score_axes("l1", program, network, None)["conv1.out"], expected, rtol=1e-6)
 
 
-def test_bn_scale_adds_the_gammas_of_coupled_norms(network: Net, program: Program) -> None:
+def test_bn_scale_adds_the_gammas_of_coupled_norms(network: Residual, program: Program) -> None:
     scores = score_axes("bn-scale", program, network, None)
     np.testing.assert_allclose(scores["stem.out"], (network.bn.weight.abs() + network.bn2.weight.abs()).detach().double(), rtol=1e-6)
     gammas = torch.cat([b.weight.detach().abs() for b in (network.bn, network.bn1, network.bn2)])
     np.testing.assert_allclose(scores["fc1.out"], np.full(7, float(gammas.double().mean())), rtol=1e-6)  # not ranked: neutral
 
 
-def test_fpgm_is_the_distance_to_all_other_filters(network: Net, program: Program) -> None:
+def test_fpgm_is_the_distance_to_all_other_filters(network: Residual, program: Program) -> None:
     scores = score_axes("fpgm", program, network, None)
     filters = network.conv1.weight.detach().double().flatten(1)
     np.testing.assert_allclose(scores["conv1.out"], torch.cdist(filters, filters).sum(1), rtol=1e-8)
@@ -114,7 +75,7 @@ def test_a_filter_amid_the_others_is_the_most_replaceable() -> None:
     np.testing.assert_allclose(scores, [3.0, 2.0, 3.0])
 
 
-def test_lamp_divides_by_all_that_is_not_smaller(network: Net, program: Program) -> None:
+def test_lamp_divides_by_all_that_is_not_smaller(network: Residual, program: Program) -> None:
     squares = np.array([sum(float(t.detach().double().square().sum()) for t in with_index(network, i)) for i in range(5)])
     expected = [s / sum(t for t in squares if t >= s) for s in squares]
     scores = score_axes("lamp", program, network, None)["conv1.out"]
@@ -122,7 +83,7 @@ def test_lamp_divides_by_all_that_is_not_smaller(network: Net, program: Program)
     assert scores.max() == pytest.approx(1.0)
 
 
-def test_dimap_is_the_share_of_the_modules_energy(network: Net, program: Program) -> None:
+def test_dimap_is_the_share_of_the_modules_energy(network: Residual, program: Program) -> None:
     total = sum(float(p.detach().double().square().sum()) for p in network.parameters() if p.dim() > 1)  # one module: the network
     expected = [
         float((network.conv1.weight[i].square().sum() + network.conv2.weight[:, i].square().sum()).detach()) / total for i in range(5)
@@ -145,27 +106,27 @@ def test_dimap_compares_within_a_module() -> None:
         assert before[axis].sum() > 0
 
 
-def test_random_is_repeatable_and_differs_between_axes(network: Net, program: Program) -> None:
+def test_random_is_repeatable_and_differs_between_axes(network: Residual, program: Program) -> None:
     first, second = (score_axes("random", program, network, None) for _ in range(2))
     np.testing.assert_array_equal(first["conv1.out"], second["conv1.out"])
     assert not np.array_equal(first["stem.out"][:5], first["conv1.out"])
 
 
-def test_fisher_squares_the_mean_over_the_layers_that_make_the_axis(network: Net, program: Program, batches: Batches) -> None:
+def test_fisher_squares_the_mean_over_the_layers_that_make_the_axis(network: Residual, program: Program, batches: Batches) -> None:
     expected = torch.stack(
-        [((p["stem.weight"].sum((1, 2, 3)) + p["conv2.weight"].sum((1, 2, 3))) / 2) ** 2 for p in changes(network, batches)]
+        [((p["stem.weight"].sum((1, 2, 3)) + p["conv2.weight"].sum((1, 2, 3))) / 2) ** 2 for p in by_hand(network, batches)]
     )
     np.testing.assert_allclose(scored("fisher", program, network, batches)["stem.out"], expected.mean(0), rtol=1e-4)
 
 
-def test_smcp_sums_over_the_readers(network: Net, program: Program, batches: Batches) -> None:
+def test_smcp_sums_over_the_readers(network: Residual, program: Program, batches: Batches) -> None:
     expected = torch.stack(
-        [(p["conv1.weight"].sum((0, 2, 3)) + p["fc1.weight"].sum(0).reshape(6, 4).sum(1)).abs() for p in changes(network, batches)]
+        [(p["conv1.weight"].sum((0, 2, 3)) + p["fc1.weight"].sum(0).reshape(6, 4).sum(1)).abs() for p in by_hand(network, batches)]
     )
     np.testing.assert_allclose(scored("smcp", program, network, batches)["stem.out"], expected.mean(0), rtol=1e-4)
 
 
-def test_hesso_is_the_mean_of_five_views(network: Net, program: Program, batches: Batches) -> None:
+def test_hesso_is_the_mean_of_five_views(network: Residual, program: Program, batches: Batches) -> None:
     named = dict(network.named_parameters())
     gradients = {n: torch.zeros_like(p) for n, p in named.items()}
     for x, y in batches:
@@ -228,7 +189,7 @@ def test_hap_passes_through_attention() -> None:
     assert max(float(s.max()) for s in scores.values()) > 0
 
 
-def test_activation_is_the_mean_magnitude_behind_the_nonlinearity(network: Net, program: Program, batches: Batches) -> None:
+def test_activation_is_the_mean_magnitude_behind_the_nonlinearity(network: Residual, program: Program, batches: Batches) -> None:
     x = torch.cat([b[0] for b in batches])  # batches of different sizes count by their samples
     scores = scored("activation", program, network, batches)
     with torch.no_grad():
@@ -236,7 +197,7 @@ def test_activation_is_the_mean_magnitude_behind_the_nonlinearity(network: Net, 
         np.testing.assert_allclose(scores["fc1.out"], network.hidden(x).double().abs().mean(0), rtol=1e-5)
 
 
-def test_lasso_enters_where_scikit_learn_says(network: Net, program: Program, batches: Batches) -> None:
+def test_lasso_enters_where_scikit_learn_says(network: Residual, program: Program, batches: Batches) -> None:
     """conv2 reads conv1.out: the contributions of its channels spelled out, and scikit-learn's LARS path over them."""
     linear_model = pytest.importorskip("sklearn.linear_model", reason="the reference is scikit-learn's")
     with torch.no_grad():
@@ -284,7 +245,7 @@ def test_hap_says_what_has_no_second_derivative() -> None:
 
 
 @pytest.mark.parametrize("name", [n for n in CRITERIA if n not in {"l1", "l2", "l2-mean", "bn-scale", "fpgm", "lamp", "dimap", "random"}])
-def test_bad_data_is_named(name: str, network: Net, program: Program) -> None:
+def test_bad_data_is_named(name: str, network: Residual, program: Program) -> None:
     with pytest.raises(DataError, match=f"criterion {name} needs data"):
         score_axes(name, program, network, None)
     with pytest.raises(DataError, match="empty"):
