@@ -66,7 +66,7 @@ def compile(  # noqa: A001
     device: str | None = None,
     precision: str = "fp32",
     progress: Progress = no_progress,
-) -> "Result":
+) -> "Result | Any":
     """Cut a trained network to a measured latency budget and compile it.
 
     example_inputs: a tensor or a tuple; their shapes are those of the compiled network. latency: 0.5 or "50%" of the best
@@ -79,8 +79,26 @@ def compile(  # noqa: A001
     on which kernels and networks are measured instead of here; its own processor is then the target, and no peers take part.
     precision: "bf16" stores values and multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32.
 
+    target "fpga:BOARD" (zcu102, zcu104, pynq-z2, ulx3s) makes an int8 accelerator instead: the budget is a share of the dense network's
+    cycles, which are simulated and no time, and the result an `FpgaResult` (docs/fpga.md); what is about timing has no meaning there.
+
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
+    if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
+        from billhook.compiler.fpga_job import compile_for_board
+
+        return compile_for_board(
+            *(model, example_inputs, target, latency),
+            data=data,
+            evaluate=evaluate,
+            finetune=finetune,
+            loss=loss,
+            criterion=criterion,
+            constraints=constraints,
+            device=device,
+            cache=(database or default_database({})).parent / "simulators",
+            progress=progress,
+        )
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
     job = make_job(

@@ -13,7 +13,8 @@ from billhook.codegen.fpga.memory import IDEAL
 from billhook.codegen.fpga.pricing import Pricer
 from billhook.codegen.fpga.simulator import simulator
 from billhook.codegen.fpga.verify import accelerated_macs, check
-from billhook.compiler.fpga import FpgaOptions, FpgaResult, compile_fpga, quality
+from billhook.compiler.fpga import FpgaOptions, compile_fpga, quality
+from billhook.compiler.fpga_result import FpgaResult
 from billhook.passes.cut import cut_graph
 
 from .task import NETWORKS, Digits, accuracy, train

@@ -9,15 +9,18 @@ from billhook.codegen.fpga.place import place_and_route
 from billhook.codegen.fpga.synthesis import Family, synthesise
 
 FAMILIES: tuple[Family, ...] = ("ecp5", "xc7", "xcup")
-DESIGNS = (
+DESIGNS = (  # one with the searched depths of ULX3S, the others with the default ones, so that each feature of the model varies by itself
     Accelerator(4, 4, 4),
     Accelerator(8, 4, 4),
     Accelerator(8, 8, 4),
     Accelerator(8, 8, 8),
+    Accelerator(16, 8, 4, 2048, 2048, 512, 1024),
     Accelerator(16, 8, 8),
+    Accelerator(16, 4, 4),
+    Accelerator(16, 16, 8),
     Accelerator(16, 16, 16),
 )
-PLACED = Accelerator(8, 8, 4, 2048, 2048, 512, 1024)  # what the search finds for ULX3S
+PLACED = Accelerator(16, 8, 4, 2048, 2048, 512, 1024)  # what the search finds for ULX3S
 
 
 def run_resources(rows: Rows, say: Callable[[str], None]) -> None:

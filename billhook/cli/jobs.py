@@ -81,6 +81,7 @@ def run_compile(job: CompileJob) -> int:
     evaluate = options.resolve(job.evaluate, "--evaluate") if job.evaluate else None
     finetune = options.resolve(job.finetune, "--finetune") if job.finetune else None
     from billhook import api
+    from billhook.compiler.fpga_result import FpgaResult
 
     from .show import show_result
 
@@ -102,8 +103,11 @@ def run_compile(job: CompileJob) -> int:
             progress=listener,
         )
     result.save(job.out)
-    result.report(job.out / "report.html")
-    show_result(result, job.out)
+    if isinstance(result, FpgaResult):
+        typer.echo(f"{result}\n{job.out}")
+    else:
+        result.report(job.out / "report.html")
+        show_result(result, job.out)
     return 0 if result.met else UNMET
 
 

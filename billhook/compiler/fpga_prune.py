@@ -68,7 +68,13 @@ def fewest_cycles(problem: Problem) -> int:
 
 
 def best_allocation(
-    program: Program, parts: Partition, designs: Sequence[Design], pricers: Mapping[Accelerator, Pricer], scores: Scores, budget: int
+    program: Program,
+    parts: Partition,
+    designs: Sequence[Design],
+    pricers: Mapping[Accelerator, Pricer],
+    scores: Scores,
+    budget: int,
+    constraints: Sequence[Constraint] = (),
 ) -> Allocation:
     """The design and the sizes that together keep the most saliency within a budget of cycles: each array has its own grid.
 
@@ -78,7 +84,7 @@ def best_allocation(
     failures: list[BudgetError] = []
     for design in designs:
         try:
-            found.append(allocate(program, parts, design, pricers[design.accelerator], scores, budget))
+            found.append(allocate(program, parts, design, pricers[design.accelerator], scores, budget, constraints))
         except BudgetError as error:
             failures.append(error)
     if not found:

@@ -11,7 +11,6 @@ from billhook.cli.fpga import parse_share
 from billhook.codegen.fpga.boards import find_board
 from billhook.codegen.fpga.bundle import is_fpga_bundle, verify_fpga
 from billhook.compiler.fpga import FpgaOptions, compile_fpga
-from billhook.compiler.fpga_bundle import save_fpga
 from billhook.ir.errors import BundleError, OptionError
 
 
@@ -29,7 +28,7 @@ def bundle(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert result.checked is not None
     assert result.checked.wrong == 0
     folder = tmp_path_factory.mktemp("fpga") / "bundle"
-    save_fpga(result, folder)
+    result.save(folder)
     return folder
 
 

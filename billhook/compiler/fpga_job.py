@@ -1,0 +1,68 @@
+"""`bh.compile` for a board: its options, checked, and handed to `compile_fpga`. docs/decisions/0023 says why this is a way of its own."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from billhook.ir.errors import OptionError
+from billhook.ir.progress import Progress
+from billhook.ir.target import Target
+from billhook.options import Budget
+from billhook.passes.batches import Loader, Loss
+from billhook.passes.constraints import Constraint, parse_constraint
+from billhook.passes.recover import Finetune, FinetuneConfig
+
+from .budget import as_budget
+from .fpga import FpgaOptions, board_named, compile_fpga
+from .fpga_result import FpgaResult
+
+
+def compile_for_board(
+    model: nn.Module,
+    example_inputs: Any,
+    target: str | Target,
+    budget: Budget | float | str,
+    *,
+    data: Loader | None,
+    evaluate: Callable[[nn.Module], float] | None,
+    finetune: FinetuneConfig | Finetune | None,
+    loss: Loss | None,
+    criterion: str | None,
+    constraints: Sequence[str | Constraint],
+    device: str | None,
+    cache: Path,
+    progress: Progress,
+) -> FpgaResult:
+    """Compile for a board. cache: where built simulators are kept. Raises OptionError for what a board does not have."""
+    if device is not None:
+        raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
+    options = FpgaOptions(
+        board_named(target.mcpu if isinstance(target, Target) else target),
+        share_of_cycles(as_budget(budget)),
+        data=data,
+        finetune=finetune,
+        loss=loss or F.cross_entropy,
+        criterion=criterion,
+        constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
+        evaluate=evaluate,
+    )
+    return compile_fpga(model, only_input(example_inputs), options, cache, progress)
+
+
+def share_of_cycles(budget: Budget) -> float:
+    """A relative budget. Raises OptionError for one in units of time, of which there is none without a board."""
+    if budget.unit != "share":
+        raise OptionError(f"budget {budget}: cycles on a board are simulated and no time; give a share of the dense network's, such as 50%")
+    return budget.amount
+
+
+def only_input(given: Any) -> torch.Tensor:
+    """The one tensor that the network takes. Raises OptionError."""
+    inputs: tuple[Any, ...] = cast("tuple[Any, ...]", given) if isinstance(given, tuple) else (given,)
+    if len(inputs) != 1 or not isinstance(inputs[0], torch.Tensor):
+        raise OptionError(f"{len(inputs)} inputs; the FPGA target takes networks with one tensor: give it alone")
+    return inputs[0]
