@@ -160,7 +160,9 @@ class _Cutter:
         if name.startswith("aten.conv"):
             rank = len(dims)
             source = self.new.call_function(torch.ops.aten.view.default, (source, [-1] + [1] * (rank - 2)))
-        return self.new.call_function(torch.ops.aten.expand.default, (source, shape))
+        wide = self.new.call_function(torch.ops.aten.expand.default, (source, shape))
+        # A value of its own memory, as the dense node's was: the next operator may write into it (`relu_`).
+        return self.new.call_function(torch.ops.aten.clone.default, (wide,), {"memory_format": torch.contiguous_format})
 
     def _like(self, node: fx.Node) -> fx.Node:
         """A value of the node's own element type: an argument if one is left, else any state tensor of that type."""

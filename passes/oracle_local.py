@@ -5,7 +5,8 @@ others are computed by the same operators, from the same shapes, in the cut and 
 everywhere if they agree on the values that leave this region: they alone are compared, with the dense values around them
 computed once for all plans. Agreement here implies agreement of the outputs; a difference here may still vanish further on.
 
-A graph that writes into values in place is run whole instead: there a value depends on when it is read.
+A write in place is done on a copy where nobody reads the old value, or a view of it, afterwards: that is the same program without the
+write. A graph with another kind of write is run whole instead: there a value depends on when it is read.
 """
 
 import copy
@@ -51,6 +52,9 @@ class LocalOracle:
         self.outputs = tensor_args(self.order[-1])
         self.live = _ancestors(self.outputs, {})
         self.dense = self._run(program.state(), self.order, {})
+        if self.whole and not _read_after_write(self.order, self.dense):
+            self.whole = False
+            self.dense = self._run(program.state(), self.order, {})
 
     def compare(self, plan: Plan) -> Comparison:
         """Cut against mask, and mask against the dense network, where the plan's axes end."""
@@ -88,6 +92,8 @@ class LocalOracle:
                     values[node] = state[str(node.target)].clone() if self.whole else state[str(node.target)]
                 elif node.op == "call_function":
                     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
+                    if not self.whole and _writes(node):
+                        args = (args[0].clone(), *args[1:])
                     target: Any = node.target
                     values[node] = target(*args, **kwargs)
         return values
@@ -95,6 +101,25 @@ class LocalOracle:
 
 def _writes(node: fx.Node) -> bool:
     return node.op == "call_function" and str(node.target).rpartition(".")[0].endswith("_")
+
+
+def _read_after_write(order: list[fx.Node], values: Mapping[fx.Node, Any]) -> bool:
+    """Whether some value is read after it, or another view of its memory, was written into, other than through the write's result.
+
+    values: of one run, all alive, so that each piece of memory has one address. State and inputs count as read: they outlive the run.
+    """
+    memory = {node: {t.untyped_storage().data_ptr() for t in tensors_in([value])} for node, value in values.items()}
+    stale: set[fx.Node] = set()
+    for i, node in enumerate(order):
+        if not stale.isdisjoint(tensor_args(node)):
+            return True
+        if _writes(node):
+            written = memory[tensor_args(node)[0]]
+            aliases = [n for n in order[:i] if not written.isdisjoint(memory.get(n, ()))]
+            if any(n.op != "call_function" for n in aliases):
+                return True
+            stale.update(aliases)
+    return False
 
 
 def _inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

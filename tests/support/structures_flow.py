@@ -109,6 +109,18 @@ class InPlace(nn.Module):
         return self.c(z.mul_(2.0).add_(y))
 
 
+@structure((2, 3, 4, 4), prunable="a.out:6 b.out:5")
+class WrittenAfterLayer(nn.Module):
+    """Layers whose results are written into: without their inputs they are only a bias, which must stay as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 5, 1), nn.Conv2d(5, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu_(self.c(F.relu_(self.b(F.relu_(self.a(x))))))
+
+
 @structure((2, 4, 5), prunable="a.out:6")
 class ShortConvolution(nn.Module):
     """Mamba's causal depthwise convolution, cropped by position."""
