@@ -12,7 +12,7 @@ write. A graph with another kind of write is run whole instead: there a value de
 import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -93,7 +93,7 @@ class LocalOracle:
                 elif node.op == "call_function":
                     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
                     if not self.whole and _writes(node):
-                        args = (args[0].clone(), *args[1:])
+                        args = (cast(torch.Tensor, args[0]).clone(), *args[1:])
                     target: Any = node.target
                     values[node] = target(*args, **kwargs)
         return values
