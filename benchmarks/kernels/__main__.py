@@ -10,7 +10,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
-from .case import MODELS, PRECISIONS, Case
+from .case import DENSE, MODELS, PRECISIONS, PRUNED, Case
 from .measure import PEERS, REDUCED_PEERS, measure
 from .record import ROWS, add_row, line, read_rows, write_record
 
@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument(
         "--precision", nargs="*", choices=PRECISIONS, default=["fp32"], help="of ours; bf16 is compared with OpenVINO's default"
     )
+    parser.add_argument("--variant", nargs="*", choices=(DENSE, PRUNED), default=[DENSE])
     parser.add_argument("--again", action="store_true", help="measure although there is a row")
     parser.add_argument("--no-peers", action="store_true", help="only ours: prints a row and its kernels, and keeps nothing")
     parser.add_argument("--database", type=Path, default=ROWS.with_name("kernels.db"), help="measurements of kernels to reuse and extend")
@@ -34,7 +35,7 @@ def main() -> int:
     unknown = sorted(set(options.models) - set(MODELS))
     if unknown:
         parser.error(f"unknown model {unknown[0]!r}; known: {', '.join(MODELS)}")
-    settings = product(options.models, options.threads, options.batch, options.precision)
+    settings = product(options.models, options.threads, options.batch, options.precision, options.variant)
     cases = [Case(*setting) for setting in settings]
     if options.in_process or options.no_peers:
         for case in cases:
@@ -49,7 +50,7 @@ def _in_child(case: Case, database: Path) -> bool:
     """Measure in a fresh process; whether it succeeded."""
     assert __package__
     arguments = [case.model, "--threads", str(case.threads), "--batch", str(case.batch), "--precision", case.precision]
-    arguments += ["--database", str(database), "--in-process"]
+    arguments += ["--variant", case.variant, "--database", str(database), "--in-process"]
     command = [sys.executable, "-m", __package__, *arguments]
     return subprocess.call(command) == 0
 

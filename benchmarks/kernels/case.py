@@ -1,4 +1,4 @@
-"""What is measured: a torchvision network with random weights, at one batch size, on a number of threads, in one precision."""
+"""What is measured: a torchvision network with random weights, dense or pruned, at one batch size, thread count and precision."""
 
 import importlib
 import sys
@@ -11,19 +11,22 @@ import torch
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "vit_b_16", "swin_t", "convnext_tiny")
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 SIDE = 224
+DENSE, PRUNED = "dense", "pruned"  # pruned: by our compiler, to half of our dense latency
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """model: its name in torchvision; threads: of one inference; precision: of ours."""
+    """model: its name in torchvision; threads: of one inference; precision: of ours; variant: dense or pruned."""
 
     model: str
     threads: int
     batch: int = 1
     precision: str = "fp32"
+    variant: str = DENSE
 
     def __str__(self) -> str:
-        return f"{self.model} b{self.batch} t{self.threads}" + (f" {self.precision}" if self.precision != "fp32" else "")
+        words = [self.precision if self.precision != "fp32" else "", self.variant if self.variant != DENSE else ""]
+        return " ".join([self.model, f"b{self.batch}", f"t{self.threads}", *filter(None, words)])
 
     def load(self) -> tuple[torch.nn.Module, torch.Tensor]:
         """The network in evaluation mode, its weights redrawn so that every output matters, and an image batch."""

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from billhook.codegen.host import host_target
 from billhook.compiler.compare import OURS, KernelTime, kernel_times, quiet
 from billhook.compiler.engine import Build, Engine
+from billhook.compiler.pipeline import Compiler, make_job
 from billhook.costmodel.statistics import Rounds, Timing, interleave
 from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
@@ -19,16 +22,17 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.precision import precision_of
 from billhook.peers import Absent, Subject, build_peer
 
-from .case import PRECISIONS, Case
+from .case import DENSE, PRECISIONS, Case
 
 PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
 REDUCED_PEERS = ("OpenVINO", "OpenVINO default precision")  # those that have a reduced precision, and the same in float32
+BUDGET = 0.5  # of our dense latency: what a pruned network is cut to
 ROUNDS = Rounds(statistic="minimum")  # whatever else runs on the machine only ever adds time
 
 
 def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progress, rounds: Rounds = ROUNDS) -> dict[str, Any]:
     """The record's row of a case. Building ours includes choosing among candidates by measurement, unless `database` knows them."""
-    model, image = case.load()
+    model, image = _network(case, database, progress)
     program, _ = run_passes(capture(model, (image,), {}), ANALYSIS)
     target = host_target(case.threads)
     with Engine(target, database, progress, precision=case.precision) as engine:
@@ -49,7 +53,7 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
         "threads": case.threads,
         "batch": case.batch,
         "precision": PRECISIONS[case.precision],
-        "variant": "dense",
+        "variant": case.variant,
         "error": build.error,
         "narrow_kernels": len(narrow.narrow),
         "build_seconds": seconds,
@@ -58,6 +62,32 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
         "absent": absent,
         "kernels": rows,
     }
+
+
+def _network(case: Case, database: Path, progress: Progress) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The model and its image; a pruned one has the widths that our allocator chose, so that kernels and widths fit each other."""
+    model, image = case.load()
+    if case.variant == DENSE:
+        return model, image
+    job = make_job(
+        model,
+        image,
+        "llvm",
+        BUDGET,
+        data=None,
+        evaluate=None,
+        finetune=None,
+        loss=None,
+        criterion="l2",  # needs no data; which indices go is of no interest here
+        score_batches=1,
+        probe_batches=1,
+        peers=(),
+        database=database,
+        threads=case.threads,
+        precision=case.precision,
+    )
+    with Engine(job.target, database, progress, precision=case.precision) as engine:
+        return Compiler(job, engine, progress).run().model.eval(), image
 
 
 def _contenders(

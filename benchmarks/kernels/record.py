@@ -12,7 +12,7 @@ from typing import Any
 from billhook.compiler.compare import OURS
 from billhook.costmodel.machine import Machine, this_machine
 
-from .case import PRECISIONS, Case
+from .case import DENSE, PRECISIONS, PRUNED, Case
 
 HOME = Path(__file__).parents[1] / "results" / "kernels"
 ROWS = Path("out") / "kernels" / "rows.jsonl"
@@ -25,7 +25,11 @@ def read_rows(path: Path = ROWS) -> dict[str, dict[str, Any]]:
     """The last row of every case."""
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     rows = [json.loads(line) for line in lines if line.strip()]
-    return {str(Case(r["model"], r["threads"], r["batch"], _SHORT[r["precision"]])): r for r in rows}
+    return {str(_case(r)): r for r in rows}
+
+
+def _case(row: dict[str, Any]) -> Case:
+    return Case(row["model"], row["threads"], row["batch"], _SHORT[row["precision"]], row["variant"])
 
 
 def add_row(row: dict[str, Any], path: Path = ROWS) -> None:
@@ -54,8 +58,9 @@ def ratio(row: dict[str, Any]) -> float:
 def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The numbers that the suite is judged by; None for what was not measured. Networks at batch 1 count, each thread count once."""
     comparable = [r for r in rows if r["batch"] == 1 and _has_peer(r)]
-    table = [r for r in comparable if r["precision"] == "float32"]
-    reduced = [ratio(r) for r in comparable if r["precision"] == "bfloat16"]
+    table = [r for r in comparable if r["precision"] == "float32" and r["variant"] == DENSE]
+    pruned = [ratio(r) for r in comparable if r["precision"] == "float32" and r["variant"] == PRUNED]
+    reduced = [ratio(r) for r in comparable if r["precision"] == "bfloat16" and r["variant"] == DENSE]
     ratios: dict[str, dict[str, float]] = {}
     for row in table:
         ratios.setdefault(row["model"], {})[str(row["threads"])] = round(ratio(row), 4)
@@ -65,7 +70,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
         "ratio_to_best_peer": ratios,
         "ratio_median": round(statistics.median(found), 4) if found else None,
         "ratio_max": max(found, default=None),
-        "pruned_ratio_median": None,
+        "pruned_ratio_median": round(statistics.median(pruned), 4) if pruned else None,
         "bf16_ratio_median": round(statistics.median(reduced), 4) if reduced else None,
         "build_seconds_max": round(max(by_kernels, default=0.0), 1) or None,
     }
@@ -92,5 +97,4 @@ def line(row: dict[str, Any]) -> str:
     """A row in one line: milliseconds of every runtime, and the ratio to the best peer."""
     times = ", ".join(f"{name} {timing['seconds'] * 1e3:.2f}" for name, timing in row["runtimes"].items())
     verdict = f"{ratio(row):.3f}x of {best_peer(row)[0]}" if _has_peer(row) else "no peers"
-    case = Case(row["model"], row["threads"], row["batch"], _SHORT[row["precision"]])
-    return f"{case}: {times} ms; {verdict}; built in {row['build_seconds']:.0f} s"
+    return f"{_case(row)}: {times} ms; {verdict}; built in {row['build_seconds']:.0f} s"

@@ -8,7 +8,14 @@ from benchmarks.kernels.record import add_row, read_rows, summarise
 
 def _row(model: str, threads: int, ours: float, *peers: float, batch: int = 1, measured: int = 3, **more: Any) -> dict[str, Any]:
     runtimes = {"billhook": {"seconds": ours}, **{f"peer {i}": {"seconds": s} for i, s in enumerate(peers)}}
-    row: dict[str, Any] = {"model": model, "threads": threads, "batch": batch, "precision": "float32", "runtimes": runtimes}
+    row: dict[str, Any] = {
+        "model": model,
+        "threads": threads,
+        "batch": batch,
+        "precision": "float32",
+        "variant": "dense",
+        "runtimes": runtimes,
+    }
     return {**row, **more, "build_seconds": 10.0 * ours, "kernels_measured": measured}
 
 
@@ -47,3 +54,12 @@ def test_a_case_has_a_row_for_each_precision(tmp_path: Path) -> None:
     for precision in ("float32", "bfloat16"):
         add_row(_row("a", 1, 1.0, 4.0, precision=precision), path)
     assert set(read_rows(path)) == {"a b1 t1", "a b1 t1 bf16"}
+
+
+def test_pruned_networks_are_judged_apart_from_dense_ones(tmp_path: Path) -> None:
+    rows = [_row("a", 1, 3.0, 4.0), _row("a", 1, 1.0, 2.0, variant="pruned"), _row("a", 1, 1.0, 4.0, batch=8, variant="pruned")]
+    for row in rows:
+        add_row(row, tmp_path / "rows.jsonl")
+    summary = summarise(read_rows(tmp_path / "rows.jsonl").values())
+    assert summary["pruned_ratio_median"] == 0.5
+    assert summary["ratio_to_best_peer"] == {"a": {"1": 0.75}}
