@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from billhook.ir.errors import MeasureError
+from billhook.ir.grids import grids_input, on_grid, without_grids
 from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import attention, conv, depthwise, elementwise, layout, linear, norm, pool, transpose, winograd
+from .cpu import attention, block_sparse, conv, depthwise, elementwise, layout, linear, norm, pool, transpose, winograd
 from .cpu.candidate import Candidate
-from .cpu.features import BF16_DOT, has_feature
+from .cpu.features import BF16_DOT, INT8_DOT, has_feature
 from .cpu.reduced import is_reduced
 from .toolchain import check_toolchain
 from .tvm_any import tvm
@@ -49,12 +50,20 @@ _WINOGRAD_BF16 = Template(
 _CONV = Template(conv.NAME, conv.candidates, conv.lower, conv.pack, multiplications=conv.multiplications)
 _CONV_BF16 = Template(conv.REDUCED, conv.candidates_reduced, conv.lower, conv.pack, multiplications=conv.multiplications)
 _LINEAR_BF16 = Template(linear.REDUCED, linear.candidates_reduced, linear.lower, linear.pack)
+_CONV_INT8 = Template(conv.BYTES, conv.candidates_bytes, conv.lower, conv.pack, multiplications=conv.multiplications)
+_LINEAR_INT8 = Template(linear.BYTES, linear.candidates_bytes, linear.lower, linear.pack)
+_INT8 = (_CONV_INT8, _LINEAR_INT8)
+_SPARSE = Template(
+    block_sparse.NAME, block_sparse.candidates, block_sparse.lower, block_sparse.pack, multiplications=block_sparse.multiplications
+)
 TEMPLATES = (
+    *_INT8,
     _WINOGRAD_BF16,
     _CONV_BF16,
     _LINEAR_BF16,
     _WINOGRAD,
     _CONV,
+    _SPARSE,
     *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
     _GENERIC,
 )
@@ -64,18 +73,36 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """Ways to make this kernel, the statically most promising first: of all templates that cover it, or generated if none does."""
     if is_reduced(workload) and not has_feature(target, BF16_DOT):
         return ()  # LLVM would call a library for every rounding
+    if on_grid(workload):
+        return _on_grid(workload, target)
     found = [c for template in TEMPLATES if template is not _GENERIC for c in template.candidates(workload, target)]
     return tuple(found) or _GENERIC.candidates(workload, target)
 
 
+def _on_grid(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """Candidates of a kernel with values on a grid: those that multiply bytes, and only where there are none those that convert them."""
+    if not has_feature(target, INT8_DOT):
+        return ()
+    bare = without_grids(workload)
+    exact = tuple(c for template in _INT8 for c in template.candidates(bare, target))
+    return exact or tuple(c for t in TEMPLATES if t is not _GENERIC for c in t.candidates(bare, target))
+
+
+def multiplies_bytes(workload: Workload, target: Target) -> bool:
+    """Whether kernels of this workload multiply 8-bit integers, of the weight's grid too; others convert what they read."""
+    return any(c.template in (conv.BYTES, linear.BYTES) for c in candidates(workload, target))
+
+
 def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
     """The kernel as a TVM PrimFunc: the inputs in the workload's order, then the output. See `buffer_shape` for their shapes."""
-    return _template(candidate).lower(workload, candidate, target)
+    return _template(candidate).lower(without_grids(workload), candidate, target)
 
 
 def pack(workload: Workload, candidate: Candidate, target: Target, index: int, array: np.ndarray) -> np.ndarray:
     """Parameter `index`, given in torch's order, as the flat float32 array that the kernel of this candidate reads."""
-    return _template(candidate).pack(workload, candidate, target, index, array)
+    if index == grids_input(workload):
+        return np.ascontiguousarray(array, np.float32).reshape(-1)
+    return _template(candidate).pack(without_grids(workload), candidate, target, index, array)
 
 
 def tolerance(candidate: Candidate) -> float:
@@ -85,7 +112,7 @@ def tolerance(candidate: Candidate) -> float:
 
 def multiplications(workload: Workload, candidate: Candidate) -> int:
     """Multiply-adds that the candidate's kernel cannot do without; 0 where its template does not say."""
-    return _template(candidate).multiplications(workload, candidate)
+    return _template(candidate).multiplications(without_grids(workload), candidate)
 
 
 def buffer_shape(given: TensorType, candidate: Candidate) -> tuple[int, ...] | None:

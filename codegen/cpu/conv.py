@@ -2,23 +2,26 @@
 
 Data is channel-blocked, or plain NCHW (first layers). Weights are packed per tile of output vectors as
 [input block][row tap][column tap][input lane][vector][lane], so a tile reads them front to back. Taps in the padding are skipped, not
-multiplied by zero, and the epilogue runs on the registers. In bfloat16 two neighbouring input lanes are one step (arithmetic.py), and
-their weights lie side by side.
+multiplied by zero, and the epilogue runs on the registers. In bfloat16 two, of bytes four neighbouring input lanes are one step
+(arithmetic.py), and their weights lie side by side; sums of bytes become real numbers before the epilogue (integer.py).
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 from billhook.codegen.tvm_any import T
+from billhook.ir.grids import quantise_rows
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
 from . import epilogue, reduced
-from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
+from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
+from .integer import Tables, multiplies_bytes, pack_tables, table_elements
 from .packing import pack_parameter, padded
 from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
@@ -27,6 +30,7 @@ from .window import Conv, conv_of
 
 NAME = "conv"
 REDUCED = NAME + BFLOAT16.name
+BYTES = NAME + INT8.name
 
 
 def candidates(workload: Workload, target: Target, tiles: int = 3) -> tuple[Candidate, ...]:
@@ -49,9 +53,26 @@ def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, .
     return tuple(Candidate(REDUCED, c.params) for c in wide[:3])
 
 
+def candidates_bytes(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """The same for data on a grid."""
+    conv = conv_of(workload)
+    if conv is None or not multiplies_bytes(workload) or conv.source.block % INT8.group:
+        return ()
+    found = candidates(workload, target, tiles=9)
+    wide = [c for c in found if c["vectors"] > 1] or found
+    return tuple(Candidate(BYTES, c.params) for c in wide[:4])
+
+
 def arithmetic(choice: Candidate) -> Arithmetic:
     """How the candidate's kernel multiplies."""
-    return BFLOAT16 if choice.template == REDUCED else FLOAT32
+    return {REDUCED: BFLOAT16, BYTES: INT8}.get(choice.template, FLOAT32)
+
+
+def _steps(conv: Conv, how: Arithmetic) -> int:
+    """Groups of input channels in a block. Where there is one block only, bytes leave out groups that are all padding."""
+    block = conv.source.block
+    used = min(block, conv.source.channels) if how.exact and conv.source.blocks == 1 else block
+    return -(-used // how.group)
 
 
 def multiplications(workload: Workload, choice: Candidate) -> int:
@@ -63,15 +84,16 @@ def multiplications(workload: Workload, choice: Candidate) -> int:
     return conv.source.batch * taps * depth * conv.target.blocks * conv.target.block
 
 
-def weight_elements(conv: Conv, group: int = 1) -> int:
-    """Elements of the packed weight, `group` input channels in each."""
-    return conv.target.blocks * conv.target.block * conv.source.blocks * (conv.source.block // group) * conv.taps
+def weight_elements(conv: Conv, how: Arithmetic = FLOAT32) -> int:
+    """Elements of the packed weight, without tables."""
+    return conv.target.blocks * conv.target.block * conv.source.blocks * _steps(conv, how) * conv.taps
 
 
-def input_elements(workload: Workload, index: int, conv: Conv, group: int) -> int:
+def input_elements(workload: Workload, index: int, conv: Conv, how: Arithmetic) -> int:
     """Elements of the kernel's flat buffer for input `index`."""
     if index == conv.weight:
-        return weight_elements(conv, group)
+        tables = table_elements(conv.target.blocks * conv.target.block, conv.taps) if how.exact else 0
+        return weight_elements(conv, how) + tables
     if workload.roles[index] == "parameter":
         return padded(workload, index)
     return workload.inputs[index].elements
@@ -82,7 +104,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     conv = conv_of(workload)
     assert conv is not None
     how = arithmetic(choice)
-    sizes = [input_elements(workload, i, conv, how.group) for i in range(len(workload.inputs))] + [workload.output.elements]
+    sizes = [input_elements(workload, i, conv, how) for i in range(len(workload.inputs))] + [workload.output.elements]
     dtypes = reduced.storages(workload)
     dtypes[conv.weight] = how.weight
 
@@ -98,17 +120,22 @@ def pack(workload: Workload, choice: Candidate, _target: Target, index: int, arr
     assert conv is not None
     if index != conv.weight:
         return pack_parameter(workload, index, array)
-    lanes, block, how = conv.target.block, conv.source.block, arithmetic(choice)
-    full = np.zeros((conv.target.blocks * lanes, conv.source.blocks * block, *array.shape[2:]), np.float32)
+    lanes, how = conv.target.block, arithmetic(choice)
+    steps = _steps(conv, how)
+    tables: list[np.ndarray] = []
+    if how.exact:
+        array, scales = quantise_rows(array)
+        tables = [pack_tables(array, scales, conv.target.blocks * lanes)]
+    full = np.zeros((conv.target.blocks * lanes, conv.source.blocks * steps * how.group, *array.shape[2:]), np.float32)
     full[: array.shape[0], : array.shape[1]] = array
     parts: list[np.ndarray] = []
     first = 0
     for wide, times in vector_groups(conv.target.blocks, choice["vectors"]):
         rows = full[first : first + wide * times * lanes]
-        tiles = rows.reshape(times, wide * lanes, conv.source.blocks, block // how.group, how.group, *array.shape[2:])
+        tiles = rows.reshape(times, wide * lanes, conv.source.blocks, steps, how.group, *array.shape[2:])
         parts.append(how.packed(tiles.transpose(0, 2, 5, 6, 3, 1, 4)))
         first += wide * times * lanes
-    return np.concatenate(parts)
+    return np.concatenate([*parts, *tables])
 
 
 class _Emitter:
@@ -117,6 +144,8 @@ class _Emitter:
     def __init__(self, workload: Workload, conv: Conv, choice: Candidate, threads: int, buffers: Sequence[Any], one: Any) -> None:
         self.workload, self.conv, self.choice, self.buffers, self.one = workload, conv, choice, buffers, one
         self.lanes, self.how = conv.target.block, arithmetic(choice)
+        self.steps = _steps(conv, self.how)
+        self.tables = self._tables()
         # A tile of one row finds its valid taps at run time, so that all rows share one copy of the code.
         whole = Segment(0, 1, conv.rows.out, (tuple(range(conv.rows.window)),))
         self.rows = (whole,) if choice["rows"] == 1 else segments(conv.rows, choice["rows"])
@@ -146,7 +175,7 @@ class _Emitter:
     def _vectors(self) -> Iterator[tuple[int, Any, Any]]:
         """Inside loops over tiles of output vectors: vectors per tile, first vector, where the tile's weights start."""
         first, base = 0, 0
-        per_vector = self.lanes * self.conv.source.blocks * (self.conv.source.block // self.how.group) * self.conv.taps
+        per_vector = self.lanes * self.conv.source.blocks * self.steps * self.conv.taps
         for wide, times in vector_groups(self.conv.target.blocks, self.choice["vectors"]):
             with each(times, self.threads if self.by_vectors else 1) as tile:
                 yield wide, first + tile * wide, base + tile * (wide * per_vector)
@@ -173,11 +202,8 @@ class _Emitter:
                 yield self.share * part + i
 
     def _tile(self, n: Any, y: Segment, y0: Any, x: Segment, x0: Any, wide: int, vector: Any, base: Any) -> None:
-        conv, start = self.conv, [None] * wide
-        if conv.bias is not None:
-            bias = self.buffers[conv.bias]
-            start = [bind(load(bias, (vector + j) * self.lanes, self.lanes)) for j in range(wide)]
-        tile = [[[register(self.lanes, s) for s in start] for _ in range(x.tile)] for _ in range(y.tile)]
+        conv, first = self.conv, self._starts(y, y0, x, wide, vector)
+        tile = [[[register(self.lanes, s, self.how.sums) for s in first(i, j)] for j in range(x.tile)] for i in range(y.tile)]
         with loop(0, conv.source.blocks) as c:
             for r_range, y_valid in _taps(y):
                 with loop(*self._valid_rows(y0, r_range)) as r:
@@ -185,10 +211,47 @@ class _Emitter:
                         with self._inner(*q_range, innermost=conv.source.block == 1) as q:
                             pixels = [(i, j) for i in y_valid for j in x_valid]
                             self._multiply(tile, pixels, wide, base, (n, c, y0, r, x0, q))
-        for i in range(y.tile):
-            for j in range(x.tile):
-                for k in range(wide):
-                    self._finish(tile[i][j][k], n, vector + k, y0 + i, x0 + j)
+        for group in [[k] for k in range(wide)] if self.how.exact else [range(wide)]:  # sums of bytes: few scales at a time
+            real = {k: self._real(vector + k) for k in group}
+            for i, j, k in product(range(y.tile), range(x.tile), group):
+                self._finish(real[k](load(tile[i][j][k], 0, self.lanes)), n, vector + k, y0 + i, x0 + j)
+
+    def _tables(self) -> Tables | None:
+        conv = self.conv
+        if not self.how.exact:
+            return None
+        channels, first = conv.target.blocks * conv.target.block, weight_elements(conv, self.how)
+        return Tables(self.buffers[conv.weight], self.buffers[conv.data], first, channels, conv.taps, self.lanes)
+
+    def _bias(self, vector: Any) -> Any | None:
+        bias = self.conv.bias
+        return None if bias is None else bind(load(self.buffers[bias], vector * self.lanes, self.lanes))
+
+    def _starts(self, y: Segment, y0: Any, x: Segment, wide: int, vector: Any) -> Callable[[int, int], list[Any]]:
+        """What the accumulators of a pixel of the tile start from: the bias, or the correction for the taps that the pixel uses."""
+        tables = self.tables
+        if tables is None:
+            bias = [self._bias(vector + k) for k in range(wide)]
+            return lambda _i, _j: bias
+        width, known = self.conv.columns.window, dict[Any, list[Any]]()
+
+        def corrections(i: int, j: int) -> list[Any]:
+            down, across = y.taps[i], x.taps[j]
+            if (down, across) not in known:
+                rows = self._valid_rows(y0, (down[0], down[-1] + 1)) if down else (0, 0)
+                runs = [(rows, [(q, q + 1) for q in across])]
+                known[down, across] = [tables.correction(runs, width, (vector + k) * self.lanes) for k in range(wide)]
+            return known[down, across]
+
+        return corrections
+
+    def _real(self, vector: Any) -> Callable[[Any], Any]:
+        """From sums to the anchor's result."""
+        tables = self.tables
+        if tables is None:
+            return lambda total: total
+        scale, bias = tables.scale(vector * self.lanes), self._bias(vector)
+        return lambda total: tables.real(total, scale, bias)
 
     def _valid_rows(self, y: Any, taps: tuple[int, int]) -> tuple[Any, Any]:
         """The row taps of output row `y` that are inside the input; the given ones where tiles have several rows."""
@@ -210,7 +273,7 @@ class _Emitter:
         conv, (n, c, y0, r, x0, q) = self.conv, at
         source, data, weight = conv.source, self.buffers[conv.data], self.buffers[conv.weight]
         plane = (n * source.blocks + c) * source.height
-        step, steps, how = wide * self.lanes, source.block // self.how.group, self.how
+        step, steps, how = wide * self.lanes, self.steps, self.how
         with self._inner(0, steps, innermost=True) as b:
             tap = ((c * conv.rows.window + r) * conv.columns.window + q) * steps + b
             vectors = [bind(load(weight, base + tap * step + k * self.lanes, self.lanes)) for k in range(wide)]
@@ -222,11 +285,11 @@ class _Emitter:
                 for k in range(wide):
                     how.multiply_add(tile[i][j][k], value, vectors[k], self.lanes)
 
-    def _finish(self, accumulator: Any, n: Any, vector: Any, y: Any, x: Any) -> None:
+    def _finish(self, value: Any, n: Any, vector: Any, y: Any, x: Any) -> None:
         goal = self.conv.target
         element = (((n * goal.blocks + vector) * goal.height + y) * goal.width + x) * self.lanes
         place = epilogue.Place(self.lanes, element, vector * self.lanes, (n * goal.blocks + vector) * self.lanes)
-        anchors = {len(self.workload.inputs): load(accumulator, 0, self.lanes)}
+        anchors = {len(self.workload.inputs): value}
         store(self.buffers[-1], element, epilogue.apply(self.workload, 1, anchors, self.buffers, place), self.lanes)
 
 

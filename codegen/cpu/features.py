@@ -8,6 +8,7 @@ from billhook.codegen.tvm_any import tvm
 from billhook.ir.target import Target
 
 BF16_DOT = "avx512bf16"
+INT8_DOT = "avx512vnni"
 
 
 @cache

@@ -1,27 +1,30 @@
 """Linear layers: row-major activations [..., K] times a packed weight, with a fused epilogue.
 
 A block of rows x output vectors stays in registers; the weight is packed per tile of vectors as [k][vector][lane],
-in bfloat16 as [pair of k][vector][lane][member of the pair].
+in bfloat16 as [pair of k][vector][lane][member of the pair], bytes in fours.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from billhook.ir.grids import quantise_rows
 from billhook.ir.target import Target
 from billhook.ir.workload import Ref, Workload
 
 from . import epilogue, reduced
-from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
+from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
+from .integer import Tables, multiplies_bytes, pack_tables, table_elements
 from .packing import pack_parameter, padded
 from .tiles import fits, vector_groups
 from .vector import bind, each, flat_kernel, load, loop, register, sharing, store_partial
 
 NAME = "linear"
 REDUCED = NAME + BFLOAT16.name
+BYTES = NAME + INT8.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +73,19 @@ def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, .
     return tuple(Candidate(REDUCED, c.params) for c in wide[:3])
 
 
+def candidates_bytes(workload: Workload, target: Target) -> tuple[Candidate, ...]:
+    """The same for data on a grid, of a number of columns that is a multiple of four."""
+    layer = linear_of(workload)
+    if layer is None or not multiplies_bytes(workload) or layer.depth % INT8.group:
+        return ()
+    found = candidates(workload, target, count=6)
+    wide = [c for c in found if c["vectors"] > 1] or found
+    return tuple(Candidate(BYTES, c.params) for c in wide[:3])
+
+
 def arithmetic(choice: Candidate) -> Arithmetic:
     """How the candidate's kernel multiplies."""
-    return BFLOAT16 if choice.template == REDUCED else FLOAT32
+    return {REDUCED: BFLOAT16, BYTES: INT8}.get(choice.template, FLOAT32)
 
 
 def _tallest(wide: int, target: Target) -> int:
@@ -98,6 +111,10 @@ def pack(workload: Workload, choice: Candidate, target: Target, index: int, arra
         return pack_parameter(workload, index, array)
     lanes, how = target.lanes, arithmetic(choice)
     vectors = -(-layer.width // lanes)
+    tables: list[np.ndarray] = []
+    if how.exact:
+        array, scales = quantise_rows(array)
+        tables = [pack_tables(array, scales, vectors * lanes)]
     full = np.zeros((vectors * lanes, layer.depth), np.float32)
     full[: layer.width] = array
     parts: list[np.ndarray] = []
@@ -107,7 +124,7 @@ def pack(workload: Workload, choice: Candidate, target: Target, index: int, arra
         tiles = full[first : first + count].reshape(times, wide * lanes, layer.depth // how.group, how.group)
         parts.append(how.packed(tiles.transpose(0, 2, 1, 3)))
         first += count
-    return np.concatenate(parts)
+    return np.concatenate([*parts, *tables])
 
 
 def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
@@ -117,8 +134,9 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     vectors, how = -(-layer.width // target.lanes), arithmetic(choice)
     dtypes = reduced.storages(workload)
     dtypes[layer.weight] = how.weight
+    elements = vectors * target.lanes * (layer.depth // how.group)
     sizes = [
-        vectors * target.lanes * (layer.depth // how.group)
+        elements + (table_elements(vectors * target.lanes, 1) if how.exact else 0)
         if i == layer.weight
         else padded(workload, i)
         if role == "parameter"
@@ -147,6 +165,9 @@ class _Emitter:
 
     def __init__(self, workload: Workload, layer: Linear, how: Arithmetic, lanes: int, buffers: Sequence[Any], one: Any) -> None:
         self.workload, self.layer, self.how, self.lanes, self.buffers, self.one = workload, layer, how, lanes, buffers, one
+        channels = -(-layer.width // lanes) * lanes
+        first = channels * (layer.depth // how.group)
+        self.tables = Tables(buffers[layer.weight], buffers[0], first, channels, 1, lanes) if how.exact else None
 
     def panel(self, rows: int, wide: int, vector: Any, last: int) -> None:
         """All rows for `wide` vectors from number `vector` on; the last of them has `last` valid lanes."""
@@ -158,12 +179,14 @@ class _Emitter:
             self._tile(rest, wide, full * rows, vector, last)
 
     def _tile(self, rows: int, wide: int, row: Any, vector: Any, last: int) -> None:
-        layer, how, lanes, start = self.layer, self.how, self.lanes, [None] * wide
+        layer, how, lanes, tables = self.layer, self.how, self.lanes, self.tables
         steps = layer.depth // how.group
         data, weight = self.buffers[0], self.buffers[layer.weight]
-        if layer.bias is not None:
-            start = [bind(load(self.buffers[layer.bias], (vector + j) * lanes, lanes)) for j in range(wide)]
-        sums = [[register(lanes, s) for s in start] for _ in range(rows)]
+        if tables is None:
+            start = [self._bias(vector + j) for j in range(wide)]
+        else:
+            start = [tables.correction([((0, 1), [(0, 1)])], 1, (vector + j) * lanes) for j in range(wide)]
+        sums = [[register(lanes, s, how.sums) for s in start] for _ in range(rows)]
         with loop(0, steps - 1 + self.one) as k:
             base = (vector * steps + k * wide) * lanes
             vectors = [bind(load(weight, base + j * lanes, lanes)) for j in range(wide)]
@@ -171,10 +194,23 @@ class _Emitter:
                 value = bind(how.spread(data, (row + i) * layer.depth + k * how.group, lanes))
                 for j in range(wide):
                     how.multiply_add(sums[i][j], value, vectors[j], lanes)
+        reals = [self._real(vector + j) for j in range(wide)]
         for i in range(rows):
             for j in range(wide):
                 element = (row + i) * layer.width + (vector + j) * lanes
                 place = epilogue.Place(lanes, element, (vector + j) * lanes, count=last if j == wide - 1 else 0)
-                anchors = {len(self.workload.inputs): load(sums[i][j], 0, lanes)}
+                anchors = {len(self.workload.inputs): reals[j](load(sums[i][j], 0, lanes))}
                 value = epilogue.apply(self.workload, 1, anchors, self.buffers, place)
                 store_partial(self.buffers[-1], element, value, place.whole, lanes)
+
+    def _bias(self, vector: Any) -> Any | None:
+        bias = self.layer.bias
+        return None if bias is None else bind(load(self.buffers[bias], vector * self.lanes, self.lanes))
+
+    def _real(self, vector: Any) -> Callable[[Any], Any]:
+        """From sums to the anchor's result."""
+        tables = self.tables
+        if tables is None:
+            return lambda total: total
+        scale, bias = tables.scale(vector * self.lanes), self._bias(vector)
+        return lambda total: tables.real(total, scale, bias)

@@ -11,11 +11,14 @@ from typing import Any
 import numpy as np
 
 from billhook.codegen.tvm_any import T
+from billhook.ir.grids import QUINT8
 from billhook.ir.workload import TensorType, Workload
+
+from . import gridded
 
 BFLOAT16 = "bfloat16"
 TOLERANCE = 3 * 2.0**-9  # largest error of a bfloat16 kernel against float64, in roundings of the largest output: one is unavoidable
-_STORED = {BFLOAT16: "uint16"}
+_STORED = {BFLOAT16: "uint16", QUINT8: "uint8"}
 _ROUND, _DOT = "billhook_round_bf16", "billhook_dot_bf16"
 
 
@@ -26,7 +29,7 @@ def storage(dtype: str) -> str:
 
 def is_float(given: TensorType) -> bool:
     """Whether templates can read and write tensors of this type: they compute in float32."""
-    return given.dtype in ("float32", BFLOAT16)
+    return given.dtype in ("float32", BFLOAT16, QUINT8)
 
 
 def is_reduced(workload: Workload) -> bool:
@@ -35,8 +38,8 @@ def is_reduced(workload: Workload) -> bool:
 
 
 def storages(workload: Workload) -> list[str]:
-    """Element types of a kernel's buffers: its inputs, then its output."""
-    return [storage(t.dtype) for t in (*workload.inputs, workload.output)]
+    """What a kernel's buffers hold: its inputs, then its output. Those on a grid keep its name, so that loads and stores convert."""
+    return [t.dtype if t.dtype == QUINT8 else storage(t.dtype) for t in (*workload.inputs, workload.output)]
 
 
 def to_bits(array: np.ndarray) -> np.ndarray:
@@ -76,6 +79,8 @@ def _words(value: int, lanes: int) -> Any:
 
 def intrinsics(dtypes: Sequence[str]) -> str:
     """LLVM text of the functions above that kernels with buffers of these types may call; "" where they need none."""
+    if QUINT8 in dtypes:
+        return "".join(map(gridded.intrinsics, (4, 8, 16))) if "int32" in dtypes else ""
     if "uint16" not in dtypes:
         return ""
     dots = (4, 8, 16) if "int32" in dtypes else ()  # packed pairs; without them the text builds for every processor

@@ -1,7 +1,7 @@
 """Thin layer over TVM's TIR builder: flat buffers, vector loads and stores, loops that vanish when they run once.
 
 A kernel takes its inputs in the workload's order and its output last, each a flat 1-D buffer. Arithmetic is in float32: loads and stores
-convert where a buffer holds bfloat16 numbers. Accumulators are separate small
+convert where a buffer holds bfloat16 numbers or bytes on a grid. Accumulators are separate small
 buffers: TVM puts those on the stack and LLVM keeps them in registers, where one large array would become a heap allocation.
 """
 
@@ -10,8 +10,10 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from billhook.codegen.tvm_any import IRBuilder, T
+from billhook.ir.grids import QUINT8
 
-from . import reduced
+from . import gridded, reduced
+from .gridded import OnGrid
 
 KERNEL = "kernel"  # every kernel's global symbol; the network builder renames it
 
@@ -19,7 +21,7 @@ KERNEL = "kernel"  # every kernel's global symbol; the network builder renames i
 def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None, dtypes: Sequence[str] | None = None) -> Any:
     """A PrimFunc over flat buffers of these element counts; `body` receives the buffers and emits the statements.
 
-    dtypes: what the buffers hold; all float32 by default.
+    dtypes: what the buffers hold; all float32 by default. Where some are on a grid, the kernel takes the grids before its output.
 
     With `opaque`, the size of that buffer is a run-time value to LLVM, and `body` receives first an expression that is always 1 but
     that LLVM cannot fold: an extent multiplied by it is never unrolled. (TVM passes no unroll hints to LLVM.)
@@ -28,14 +30,18 @@ def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | N
     with IRBuilder() as builder, T.prim_func():
         T.func_name(KERNEL)
         T.func_attr({"global_symbol": KERNEL, "tirx.noalias": True})
-        handles = [T.arg(f"p{i}", T.handle()) for i in range(len(sizes))]
+        handles = [T.arg(f"p{i}", T.handle()) for i in range(len(sizes) - 1)]
+        told = T.arg("grids", T.handle()) if QUINT8 in (dtypes or ()) else None
+        handles.append(T.arg(f"p{len(sizes) - 1}", T.handle()))
         shapes: list[Any] = list(sizes)
         first: list[Any] = []
         if opaque is not None:
             shapes[opaque] = T.Var("elements", "int32")
             first = [T.floordiv(shapes[opaque], sizes[opaque])]
         kinds = dtypes or ["float32"] * len(sizes)
-        buffers = [T.match_buffer(h, (n,), kind) for h, n, kind in zip(handles, shapes, kinds, strict=True)]
+        buffers = [T.match_buffer(h, (n,), reduced.storage(kind)) for h, n, kind in zip(handles, shapes, kinds, strict=True)]
+        if told is not None:
+            buffers = gridded.attach(kinds, buffers, T.match_buffer(told, (2 * kinds.count(QUINT8),), "float32"))
         text = reduced.intrinsics(kinds)
         with T.attr({"pragma_import_llvm": text}) if text else nullcontext():
             body(*first, *buffers)
@@ -85,12 +91,17 @@ def divide(value: Any, by: int) -> tuple[Any, Any]:
 
 def load(buffer: Any, index: Any, lanes: int) -> Any:
     """The vector of `lanes` elements that starts at `index`; a scalar if `lanes` is 1."""
+    if isinstance(buffer, OnGrid):
+        return buffer.load(index, lanes)
     value = buffer[index] if lanes == 1 else buffer[T.ramp(index, 1, lanes)]
     return reduced.widen(value, lanes) if buffer.dtype == "uint16" else value
 
 
 def store(buffer: Any, index: Any, value: Any, lanes: int) -> None:
     """Store a vector of `lanes` elements (a scalar if `lanes` is 1) at `index`."""
+    if isinstance(buffer, OnGrid):
+        buffer.store(index, value, lanes)
+        return
     kept = reduced.narrow(value, lanes) if buffer.dtype == "uint16" else value
     T.buffer_store(buffer, kept, [index if lanes == 1 else T.ramp(index, 1, lanes)])
 
@@ -105,10 +116,11 @@ def bind(value: Any) -> Any:
     return T.bind(value)
 
 
-def register(lanes: int, value: Any | None = None) -> Any:
+def register(lanes: int, value: Any | None = None, dtype: str = "float32") -> Any:
     """A one-vector accumulator, initialised to `value` (zero if None)."""
-    buffer = T.alloc_buffer((lanes,), "float32")
-    store(buffer, 0, splat(0.0, lanes) if value is None else value, lanes)
+    buffer = T.alloc_buffer((lanes,), dtype)
+    zero = T.int32(0) if dtype == "int32" else T.float32(0.0)
+    store(buffer, 0, T.broadcast(zero, lanes) if value is None else value, lanes)
     return buffer
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from billhook.codegen import lower, samples, worker
 from billhook.codegen.cpu.candidate import Candidate
+from billhook.ir.grids import QUINT8, with_grids
 from billhook.ir.target import Target
 from billhook.ir.workload import Arg, Call, Ref, Role, TensorType, Workload
 
@@ -76,13 +77,22 @@ def in_bfloat16(workload: Workload, *, inputs: bool = True, output: bool = True)
     return replace(workload, inputs=types, output=replace(workload.output, dtype="bfloat16") if output else workload.output)
 
 
+def on_grids(workload: Workload, *, inputs: bool = True, output: bool = True) -> Workload:
+    """The workload with its activations, its output or both as bytes on grids."""
+    types = tuple(
+        replace(t, dtype=QUINT8) if inputs and role == "activation" else t for t, role in zip(workload.inputs, workload.roles, strict=True)
+    )
+    return with_grids(replace(workload, inputs=types, output=replace(workload.output, dtype=QUINT8) if output else workload.output))
+
+
 def wrong(workload: Workload, candidate: Candidate, target: Target = ZEN4) -> str | None:
     """Why the candidate's kernel differs from torch, or None."""
     arrays = samples.sample_inputs(workload)
     kernel = lower.compile_kernel(workload, candidate, target)[lower.KERNEL]
     flat = samples.flat_inputs(workload, arrays, lambda i, a: lower.pack(workload, candidate, target, i, a))
     arguments, output = worker.flat_tensors(workload, candidate, flat)
-    output.copyfrom(np.full(output.shape, np.nan if output.dtype == "float32" else 0x7FC0, output.dtype))  # NaN in either type
+    unwritten = {"float32": np.nan, "uint16": 0x7FC0}.get(output.dtype, 255)  # NaN in both types
+    output.copyfrom(np.full(output.shape, unwritten, output.dtype))
     kernel(*arguments, output)
     expected = samples.expected_output(workload, arrays)
     return samples.mismatch(workload, output.numpy().reshape(-1), expected, lower.tolerance(candidate))
