@@ -155,7 +155,7 @@ class _Cutter:
         shape = [extents.of(d) for d in dims]
         bias = _bias_of(node)
         if bias is None:
-            return self.new.call_function(torch.ops.aten.new_zeros.default, (self._like(node), shape))
+            return self.new.call_function(torch.ops.aten.new_zeros.default, (self._anything(), shape), {"dtype": node.meta["val"].dtype})
         source = self.mapping[bias]
         if name.startswith("aten.conv"):
             rank = len(dims)
@@ -164,11 +164,10 @@ class _Cutter:
         # A value of its own memory, as the dense node's was: the next operator may write into it (`relu_`).
         return self.new.call_function(torch.ops.aten.clone.default, (wide,), {"memory_format": torch.contiguous_format})
 
-    def _like(self, node: fx.Node) -> fx.Node:
-        """A value of the node's own element type: an argument if one is left, else any state tensor of that type."""
-        dtype = node.meta["val"].dtype
-        state = (n for n in self.program.nodes() if n.op == "get_attr")
-        return next(self.mapping[n] for n in (*tensor_args(node), *state) if n in self.mapping and n.meta["val"].dtype == dtype)
+    def _anything(self) -> fx.Node:
+        """Some tensor of the new graph, for the device that it lies on: state if there is any, else an input."""
+        tensors = [n for n in self.mapping if isinstance(n.meta.get("val"), torch.Tensor)]
+        return self.mapping[next((n for n in tensors if n.op == "get_attr"), tensors[0])]
 
 
 def _bias_of(node: fx.Node) -> fx.Node | None:

@@ -20,6 +20,7 @@ from billhook.passes.rules.contraction import unsolved
 from billhook.passes.rules.numbers import follow_numbers, share_floor
 from billhook.passes.unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 
+from .divide_by_nothing import keep_divisors
 from .vanish import freeze_vanished
 
 
@@ -32,6 +33,7 @@ def infer_axes(program: Program) -> Program:
     for node in program.nodes():
         ctx.terms[node] = _node_terms(ctx, program, node, state, by_tensor, batch)
     freeze_vanished(ctx)
+    keep_divisors(ctx)
     return _Finish(program, ctx, state, batch).program()
 
 

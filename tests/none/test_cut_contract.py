@@ -61,6 +61,46 @@ def test_size_nothing_needs_readers_that_sum() -> None:
         make_plan(program, {"0.out": []})
 
 
+class _Length(nn.Module):
+    """Divides by the length of a vector, or by a sum of products as linear attention does; bounded away from zero, or not."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.a, self.b, self.form = nn.Linear(3, 6), nn.Linear(3, 6), form
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.a(x), self.b(x)
+        if self.form == "length":
+            a = a / a.pow(2).sum(-1, keepdim=True).sqrt()
+        elif self.form == "bounded length":
+            a = a / (a.pow(2).sum(-1, keepdim=True) + 1e-6).sqrt()
+        products = a.relu() @ b.relu().transpose(-2, -1)
+        return products / products.sum(-1, keepdim=True) if self.form == "linear attention" else products
+
+
+@pytest.mark.parametrize(("form", "additive"), [("length", False), ("bounded length", True), ("linear attention", False)])
+def test_what_a_divisor_sums_over_keeps_an_index(form: str, additive: bool) -> None:
+    program = bh.trace(_Length(form), torch.randn(1, 4, 3))
+    assert program.axis("a.out").prunable
+    assert program.axis("a.out").additive is additive
+
+
+def test_a_sum_over_nothing_has_its_own_element_type() -> None:
+    """No state of a mixed network needs to have the type of a value that its code casts to."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 6), nn.Linear(3, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(x).float().sum(-1, keepdim=True).double() + self.b(x)
+
+    program = bh.trace(Mixed().double(), torch.randn(2, 3, dtype=torch.float64))
+    plan, x = make_plan(program, {"a.out": []}), torch.randn(2, 3, dtype=torch.float64)
+    assert torch.equal(cut_graph(program, plan)(x), mask_graph(program, plan)(x))
+
+
 def test_a_whole_axis_and_an_alias_are_no_cut_of_their_own(small: bh.Program) -> None:
     assert make_plan(small, {"a.out": range(8)}).kept == {}
     assert make_plan(small, {"n.out": [3, 1]}).kept == make_plan(small, {"a.out": [1, 3]}).kept
