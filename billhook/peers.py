@@ -112,8 +112,8 @@ def build_peers(subject: Subject, threads: int, names: Iterable[str] | None = No
         yield build_peer(subject, name, threads)
 
 
-def build_peer(subject: Subject, name: str, threads: int) -> Contender | Absent:
-    """Build one peer and check its outputs.
+def build_peer(subject: Subject, name: str, threads: int, tolerance: float | None = None) -> Contender | Absent:
+    """Build one peer and check its outputs. tolerance: of the check; None takes that of the precision that the peer computes in.
 
     Raises:
         OptionError: an unknown name.
@@ -134,8 +134,9 @@ def build_peer(subject: Subject, name: str, threads: int) -> Contender | Absent:
     except Exception as failure:  # noqa: BLE001
         return Absent(name, f"cannot run this network: {type(failure).__qualname__}: {_first_line(failure)}")
     seconds = time.perf_counter() - begun
-    if not error <= built.tolerance:
-        return Absent(name, f"its output differs from torch eager's by {error:.1e} of the largest, tolerance {built.tolerance:g}")
+    most = built.tolerance if tolerance is None else tolerance
+    if not error <= most:
+        return Absent(name, f"its output differs from torch eager's by {error:.1e} of the largest, tolerance {most:g}")
     return Contender(name, built.run, built.precision, metadata.version(package), threads, seconds, error)
 
 

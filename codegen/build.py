@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from billhook.ir.errors import MeasureError
+from billhook.ir.grids import on_grid
 from billhook.ir.network import Kernel, Network
 from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
@@ -18,7 +19,7 @@ from billhook.ir.workload import TensorType, Workload
 from . import lower
 from .artifact import Artifact
 from .cpu.candidate import Candidate
-from .cpu.features import BF16_DOT
+from .cpu.features import BF16_DOT, INT8_DOT
 from .cpu.reduced import is_reduced, storage
 from .tvm_any import relax, tvm
 
@@ -32,8 +33,14 @@ def build(network: Network, choices: Mapping[Workload, Candidate], target: Targe
         executable(network, choices, target),
         tuple(k.name for k in network.kernels),
         target.threads,
-        (BF16_DOT,) if _reduced(network) else (),
+        _features(network),
     )
+
+
+def _features(network: Network) -> tuple[str, ...]:
+    """Instruction sets that the network's kernels ask for by name."""
+    bytes_ = any(on_grid(k.workload) for k in network.kernels)
+    return tuple(name for name, used in ((BF16_DOT, _reduced(network)), (INT8_DOT, bytes_)) if used)
 
 
 def executable(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Any:

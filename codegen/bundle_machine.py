@@ -16,6 +16,7 @@ from .lower import tvm_target
 # Instruction sets that generated code uses, as LLVM names them, and the name under which Linux lists them.
 _VECTOR_SETS = {name: name for name in ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "sve")}
 _VECTOR_SETS.update(neon="asimd", avx512bf16="avx512_bf16")
+_LISTED = {**_VECTOR_SETS, "avx512vnni": "avx512_vnni"}  # also those that only some networks ask for, by name
 
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x28: "armv7l", 0xF3: "riscv64"}
 
@@ -50,6 +51,6 @@ def check_machine(made_for: str, features: Iterable[str]) -> None:
     if made_for != here:
         raise BundleError(f"the bundle is made for {made_for}, this machine is {here}; verify it on its own device")
     flags = cpu_flags()
-    missing = [name for name in features if _VECTOR_SETS.get(name, name) not in flags]
+    missing = [name for name in features if _LISTED.get(name, name) not in flags]
     if flags and missing:
         raise BundleError(f"the bundle needs {missing[0]} instructions, which this processor lacks; compile it for this processor")

@@ -5,6 +5,8 @@ from typing import Any, cast
 
 import torch
 
+from billhook.ir.block_sparse import CONV, LINEAR
+from billhook.ir.grids import QUINT8
 from billhook.ir.workload import Arg, Call, Ref, Workload
 
 from .operators import MOVES
@@ -19,7 +21,7 @@ def kernel_flops(workload: Workload) -> int:
         shapes: list[tuple[int, ...]] = [t.shape for t in workload.inputs] + [workload.output.shape] * len(workload.calls)
         return _operations(workload.anchor, shapes, output) + output * sum(not _is_move(c) for c in workload.calls[1:])
     shapes = [t.shape for t in workload.inputs]
-    values = [torch.empty(t.shape, dtype=getattr(torch, t.dtype), device="meta") for t in workload.inputs]
+    values = [torch.empty(t.shape, dtype=_computed(t.dtype), device="meta") for t in workload.inputs]
     total = 0
     for call in workload.calls:
         values.append(_result(call, values))
@@ -39,6 +41,11 @@ def weight_bytes(workload: Workload) -> int:
     return sum(getattr(torch, t.dtype).itemsize * t.elements for t, role in pairs if role != "activation")
 
 
+def _computed(dtype: str) -> torch.dtype:
+    """What calls compute on: real numbers, where a value is stored as bytes on a grid."""
+    return torch.float32 if dtype == QUINT8 else getattr(torch, dtype)
+
+
 def _is_move(call: Call) -> bool:
     return call.op == _LAYOUT or call.op.rpartition(".")[0] in MOVES
 
@@ -46,7 +53,7 @@ def _is_move(call: Call) -> bool:
 def _is_light(call: Call) -> bool:
     """Whether a call costs its result's elements only."""
     return not call.op.startswith(
-        ("aten.conv", "aten.linear", "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product")
+        ("aten.conv", "aten.linear", CONV, LINEAR, "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product")
     )
 
 
@@ -69,6 +76,8 @@ def _operations(call: Call, shapes: list[tuple[int, ...]], output: int) -> int:
     name = call.op.split(".")[1]
     if _is_move(call) or not operands:
         return 0
+    if call.op in (CONV, LINEAR):
+        return 2 * output * cast("int", call.args[-2])  # the columns that are kept
     if name.startswith("conv"):
         return 2 * output * math.prod(operands[1][1:])
     if name == "linear":

@@ -6,22 +6,19 @@ what follows them in a kernel (bias, activation, residual) is real arithmetic, a
 `quantise_reference.py` computes exactly that: an integer kernel has to equal it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from billhook.ir.errors import DataError
+from billhook.ir.grids import Floats, Integers, quantise_rows
 from billhook.ir.network import Kernel, Network
 from billhook.ir.reference import run_workload
 from billhook.ir.workload import Ref
 
 CONTRACTIONS = ("aten.conv2d.default", "aten.linear.default")
-
-Integers = NDArray[np.int8]
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Grid:
 
     def quantise(self, values: torch.Tensor) -> torch.Tensor:
         """The nearest integers (ties to even, as processors round), clipped; as float64, which holds them exactly."""
-        return (torch.round(values.double() / self.step) + self.zero).clamp(self.least, self.most)
+        return torch.round(values.double() / self.step + self.zero).clamp(self.least, self.most)
 
     def real(self, integers: torch.Tensor) -> torch.Tensor:
         """What integers stand for."""
@@ -101,8 +98,8 @@ def _range(name: str, value: torch.Tensor, number: int) -> Range:
 
 def unsigned_grid(given: Range) -> Grid:
     """[0, 255] over the range, with zero on the grid: what instructions take that multiply unsigned with signed bytes."""
-    step = (given.high - given.low) / 255 or 1.0
-    return Grid(step, round(-given.low / step), 0, 255)
+    step = float(np.float32((given.high - given.low) / 255)) or 1.0  # kernels have it in float32
+    return Grid(step, min(round(-given.low / step), 255), 0, 255)
 
 
 def symmetric_grid(given: Range) -> Grid:
@@ -115,32 +112,36 @@ def quantise_weight(name: str, weight: torch.Tensor) -> Weights:
     array = weight.detach().double().numpy()
     if not np.isfinite(array).all():
         raise DataError(f"weight '{name}' is not finite; repair the weights before quantising")
-    largest = np.abs(array).reshape(len(array), -1).max(1, initial=0.0)
-    steps = np.where(largest > 0, largest, 1.0) / 127
-    integers = np.rint(array / steps.reshape(-1, *[1] * (array.ndim - 1)))
-    return Weights(np.clip(integers, -127, 127).astype(np.int8), steps)
+    return Weights(*quantise_rows(array))
 
 
-def quantise(network: Network, ranges: Mapping[str, Range], *, symmetric: bool = False) -> Quantisation:
+def quantise(
+    network: Network,
+    ranges: Mapping[str, Range],
+    *,
+    symmetric: bool = False,
+    values: Collection[str] | None = None,
+    kernels: Collection[str] | None = None,
+) -> Quantisation:
     """The quantisation of a network in normal form, given the ranges of its values (`observe`). Pure.
 
     symmetric: signed grids without zero points, for targets that multiply signed numbers. Kernels whose anchor is a convolution or a linear
     map with constant weights multiply integers; the others compute on the real numbers that the integers stand for. Outputs of the network
-    stay real.
+    stay real. values, kernels: those that may have a grid and those that may multiply integers, by their outputs; None for all.
     """
     grid_of = symmetric_grid if symmetric else unsigned_grid
     weights: dict[str, Weights] = {}
-    kernels: set[str] = set()
+    multiplying: set[str] = set()
     for kernel in network.kernels:
         name = contracted(kernel, network)
-        if name is not None:
-            kernels.add(kernel.output)
+        if name is not None and (kernels is None or kernel.output in kernels):
+            multiplying.add(kernel.output)
             weights.setdefault(name, quantise_weight(name, network.constants[name]))
     missing = next((n for k in network.kernels for n in (*k.inputs, k.output) if n not in ranges and _is_real(n, k, network)), None)
     if missing is not None:
         raise DataError(f"value '{missing}' has no range; calibrate the network that is quantised")
-    grids = {name: grid_of(found) for name, found in ranges.items() if name not in network.outputs}
-    return Quantisation(grids, weights, frozenset(kernels))
+    grids = {n: grid_of(found) for n, found in ranges.items() if n not in network.outputs and (values is None or n in values)}
+    return Quantisation(grids, weights, frozenset(multiplying))
 
 
 def contracted(kernel: Kernel, network: Network) -> str | None:

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 from .case import DENSE, MODELS, PRECISIONS, PRUNED, Case
-from .measure import PEERS, REDUCED_PEERS, measure
+from .measure import PEERS_OF, measure
 from .record import ROWS, add_row, line, read_rows, write_record
 
 
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--batch", nargs="*", type=int, default=[1])
     parser.add_argument(
-        "--precision", nargs="*", choices=PRECISIONS, default=["fp32"], help="of ours; bf16 is compared with OpenVINO's default"
+        "--precision", nargs="*", choices=PRECISIONS, default=["fp32"], help="of ours; each is compared with peers in the same"
     )
     parser.add_argument("--variant", nargs="*", choices=(DENSE, PRUNED), default=[DENSE])
     parser.add_argument("--again", action="store_true", help="measure although there is a row")
@@ -56,8 +56,7 @@ def _in_child(case: Case, database: Path) -> bool:
 
 
 def _run(case: Case, database: Path, *, keep: bool) -> None:
-    peers = PEERS if case.precision == "fp32" else REDUCED_PEERS
-    row = measure(case, database, peers if keep else (), _silent)
+    row = measure(case, database, PEERS_OF[case.precision] if keep else (), _silent)
     if keep:
         add_row(row)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 MODELS = ("resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "vit_b_16", "swin_t", "convnext_tiny")
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 SIDE = 224
 DENSE, PRUNED = "dense", "pruned"  # pruned: by our compiler, to half of our dense latency
 

@@ -13,19 +13,22 @@ from billhook.compiler.engine import Build, Engine
 from billhook.compiler.pipeline import Compiler, make_job
 from billhook.costmodel.statistics import Rounds, Timing, interleave
 from billhook.ir.capture import capture
+from billhook.ir.grids import QUINT8
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.cut import cut_graph
-from billhook.passes.precision import precision_of
+from billhook.passes.precision import BFLOAT16, precision_of
 from billhook.peers import Absent, Subject, build_peer
 
 from .case import DENSE, PRECISIONS, Case
+from .quantised import INT8_PEERS, QuantisedSubject, build_quantised
 
 PEERS = ("torch eager", "torch eager channels-last", "torch.compile", "ONNX Runtime", "OpenVINO")
 REDUCED_PEERS = ("OpenVINO", "OpenVINO default precision")  # those that have a reduced precision, and the same in float32
+PEERS_OF = {"fp32": PEERS, "bf16": REDUCED_PEERS, "int8": (*REDUCED_PEERS, *INT8_PEERS)}
 BUDGET = 0.5  # of our dense latency: what a pruned network is cut to
 ROUNDS = Rounds(statistic="minimum")  # whatever else runs on the machine only ever adds time
 
@@ -40,7 +43,7 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
         build = engine.build(cut_graph(program, Plan({})), program.example)
         seconds = time.perf_counter() - begun
         measured = engine.measured
-        narrow = precision_of(build.network)
+        narrow = precision_of(build.network, QUINT8 if case.precision == "int8" else BFLOAT16)
         kernels = kernel_times(build, [image], engine)
         choices = engine.choices(build.network)
         templates = [choices[k.workload].template for k in build.network.kernels]
@@ -97,9 +100,10 @@ def _contenders(
     assert program.model is not None
     subject = Subject(program.model, *program.example)
     contenders: dict[str, Callable[[], object]] = {OURS: build.artifact.bind(*subject.inputs)}
+    quantised = QuantisedSubject(program.model, *program.example)
     absent: dict[str, str] = {}
     for name in peers:
-        peer = build_peer(subject, name, case.threads)
+        peer = build_quantised(quantised, name, case.threads) if name in INT8_PEERS else build_peer(subject, name, case.threads)
         if isinstance(peer, Absent):
             absent[name] = peer.reason
         else:

@@ -13,10 +13,11 @@ from billhook.compiler.compare import OURS
 from billhook.costmodel.machine import Machine, this_machine
 
 from .case import DENSE, PRECISIONS, PRUNED, Case
+from .quantised import INT8_PEERS
 
 HOME = Path(__file__).parents[1] / "results" / "kernels"
 ROWS = Path("out") / "kernels" / "rows.jsonl"
-REDUCED = "OpenVINO default precision"  # the peer that computes in bfloat16
+REDUCED = {"bfloat16": ("OpenVINO default precision",), "int8": tuple(INT8_PEERS)}  # the peers that compute in these
 _SHORT = {dtype: name for name, dtype in PRECISIONS.items()}
 PACKAGES = ("torch", "torchvision", "apache-tvm", "onnxruntime", "openvino", "numpy", "billhook")
 
@@ -41,13 +42,17 @@ def add_row(row: dict[str, Any], path: Path = ROWS) -> None:
 
 def best_peer(row: dict[str, Any]) -> tuple[str, float]:
     """Name and seconds of the fastest runtime that is not ours and computes in the same precision."""
-    reduced = row["precision"] != "float32"
-    peers = {name: timing["seconds"] for name, timing in row["runtimes"].items() if name != OURS and (not reduced or name == REDUCED)}
-    return min(peers.items(), key=lambda item: item[1])
+    return min(_peers(row).items(), key=lambda item: item[1])
+
+
+def _peers(row: dict[str, Any]) -> dict[str, float]:
+    """Seconds of the runtimes that compute in the row's precision, without ours."""
+    same = REDUCED.get(row["precision"])
+    return {name: t["seconds"] for name, t in row["runtimes"].items() if name != OURS and (same is None or name in same)}
 
 
 def _has_peer(row: dict[str, Any]) -> bool:
-    return any(name != OURS and (row["precision"] == "float32" or name == REDUCED) for name in row["runtimes"])
+    return bool(_peers(row))
 
 
 def ratio(row: dict[str, Any]) -> float:
@@ -60,7 +65,7 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     comparable = [r for r in rows if r["batch"] == 1 and _has_peer(r)]
     table = [r for r in comparable if r["precision"] == "float32" and r["variant"] == DENSE]
     pruned = [ratio(r) for r in comparable if r["precision"] == "float32" and r["variant"] == PRUNED]
-    reduced = [ratio(r) for r in comparable if r["precision"] == "bfloat16" and r["variant"] == DENSE]
+    reduced = {p: [ratio(r) for r in comparable if r["precision"] == p and r["variant"] == DENSE] for p in REDUCED}
     ratios: dict[str, dict[str, float]] = {}
     for row in table:
         ratios.setdefault(row["model"], {})[str(row["threads"])] = round(ratio(row), 4)
@@ -68,12 +73,17 @@ def summarise(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
     by_kernels = [r["build_seconds"] for r in comparable if r["kernels_measured"]]
     return {
         "ratio_to_best_peer": ratios,
-        "ratio_median": round(statistics.median(found), 4) if found else None,
+        "ratio_median": _median(found),
         "ratio_max": max(found, default=None),
-        "pruned_ratio_median": round(statistics.median(pruned), 4) if pruned else None,
-        "bf16_ratio_median": round(statistics.median(reduced), 4) if reduced else None,
+        "pruned_ratio_median": _median(pruned),
+        "bf16_ratio_median": _median(reduced["bfloat16"]),
+        "int8_ratio_median": _median(reduced["int8"]),
         "build_seconds_max": round(max(by_kernels, default=0.0), 1) or None,
     }
+
+
+def _median(ratios: list[float]) -> float | None:
+    return round(statistics.median(ratios), 4) if ratios else None
 
 
 def write_record(rows: Iterable[dict[str, Any]], home: Path = HOME) -> Path:

@@ -32,11 +32,13 @@ from billhook.ir.progress import Progress
 from billhook.ir.target import Target
 from billhook.ir.tensors import tensors_in
 from billhook.ir.workload import Workload
+from billhook.passes.batches import Loader
 from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.oracle import relative_error
 
 from .bench import Bench, LocalBench
+from .calibration import calibration_batches
 from .precision import check_precision, in_precision
 
 TRIALS = 16  # schedules tried per kernel family without a template
@@ -58,7 +60,8 @@ class Engine:
     """Kernels for one target. Use as a context manager: it holds measuring processes and an open database.
 
     bench: where to measure; None is this machine. It is closed together with the engine. backend: None is the target's own.
-    precision: of values and products, "fp32" or "bf16"; OptionError where the target lacks it.
+    precision: of values and products, "fp32", "bf16" or "int8"; OptionError where the target lacks it. data: what int8 is calibrated
+    with; None takes the example inputs.
     """
 
     def __init__(
@@ -70,9 +73,10 @@ class Engine:
         bench: Bench | None = None,
         backend: Backend | None = None,
         precision: str = "fp32",
+        data: Loader | None = None,
     ) -> None:
         self.target, self.progress, self.precision = target, progress, check_precision(precision, target)
-        self.backend = backend or backend_of(target)
+        self.backend, self._data = backend or backend_of(target), data
         self.bench: Bench = bench or LocalBench(target, self.backend)
         self._store: Store = open_store(database)
         level = f"trials:{trials} cold:{COLD_BYTES >> 20}"
@@ -93,7 +97,8 @@ class Engine:
 
     def lower(self, graph: fx.GraphModule, example: Example) -> Partition:
         """The kernels of a graph at the example's shapes."""
-        return in_precision(partition(normalise_for_inference(graph, example), self.target), self.precision, self.backend)
+        real = partition(normalise_for_inference(graph, example), self.target)
+        return in_precision(real, self.precision, self.backend, lambda: calibration_batches(self._data, example))
 
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""

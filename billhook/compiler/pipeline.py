@@ -262,5 +262,5 @@ def run_job(job: Job, progress: Progress) -> Result:
             " add --device for a board that runs the RPC server (docs/targets.md)"
         )
     bench = open_device(job.device, job.target) if job.device is not None else LocalBench(job.target)
-    with closing(bench), Engine(job.target, job.database, progress, bench=bench, precision=job.precision) as engine:
+    with closing(bench), Engine(job.target, job.database, progress, bench=bench, precision=job.precision, data=job.data) as engine:
         return Compiler(job, engine, progress).run()

@@ -1,13 +1,19 @@
 """Precisions: what a target needs for one, which pass makes it, and how far a network may then be from torch."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from billhook.codegen import lower
 from billhook.codegen.backend import Backend
-from billhook.codegen.cpu.features import BF16_DOT, has_feature
+from billhook.codegen.cpu.features import BF16_DOT, INT8_DOT, has_feature
 from billhook.costmodel.partition import Partition
 from billhook.ir.errors import OptionError
 from billhook.ir.target import Target
+from billhook.passes.on_grids import OnGrids, put_on_grids
 from billhook.passes.precision import narrow_values
+from billhook.passes.quantise import observe
+
+from .calibration import Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,7 @@ class Precision:
 PRECISIONS = {
     "fp32": Precision("fp32", 1e-4),
     "bf16": Precision("bf16", 0.15, BF16_DOT, "avx512_bf16"),  # torch's autocast has 0.094 on a random mobilenet_v2
+    "int8": Precision("int8", 0.5, INT8_DOT, "avx512_vnni"),  # of a random deep network; a trained one is judged by its accuracy
 }
 
 
@@ -40,8 +47,21 @@ def check_precision(name: str, target: Target) -> Precision:
     return found
 
 
-def in_precision(partition: Partition, precision: Precision, backend: Backend) -> Partition:
-    """The partition with its values stored as the precision says, where the backend has kernels for them."""
+def in_precision(partition: Partition, precision: Precision, backend: Backend, batches: Callable[[], Batches]) -> Partition:
+    """The partition with its values stored as the precision says, where the backend has kernels for them. batches: for calibration."""
     if precision.name == "fp32":
         return partition
+    if precision.name == "int8":
+        return in_int8(partition, backend, batches()).partition
     return narrow_values(partition, lambda workload: bool(backend.candidates(workload, partition.target)))
+
+
+def in_int8(partition: Partition, backend: Backend, batches: Batches) -> OnGrids:
+    """The partition with values on the grids that calibration finds. DataError where a value is not finite."""
+    ranges = observe(partition.network, batches)
+    return put_on_grids(
+        partition,
+        ranges,
+        lambda workload: bool(backend.candidates(workload, partition.target)),
+        lambda workload: lower.multiplies_bytes(workload, partition.target),
+    )
