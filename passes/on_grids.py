@@ -26,7 +26,7 @@ _SELECTS = ("aten.max_pool2d.default", "billhook.layout")  # results are some of
 
 @dataclass(frozen=True)
 class OnGrids:
-    """A partition with values on grids, and the quantisation that says which: with the real network it tells the reference what to compute."""
+    """A partition with values on grids, and the quantisation that says which: with it a reference runs the real network."""
 
     partition: Partition
     quantisation: Quantisation
