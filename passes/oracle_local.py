@@ -2,8 +2,9 @@
 
 A cut changes the values that have one of its axes among their dimensions, and what is computed between such values. All
 others are computed by the same operators, from the same shapes, in the cut and in the masked network. So the two agree
-everywhere if they agree on the values that leave this region: they alone are compared, with the dense values around them
-computed once for all plans. Agreement here implies agreement of the outputs; a difference here may still vanish further on.
+everywhere if they agree on the values that leave this region: they alone are compared, in a program of this region, whose inputs
+are the dense values around it, computed once for all plans. Agreement here implies agreement of the outputs; a difference here may
+still vanish further on.
 
 A write in place is done on a copy where nobody reads the old value, or a view of it, afterwards: that is the same program without the
 write. A graph with another kind of write is run whole instead: there a value depends on when it is read.
@@ -11,15 +12,16 @@ write. A graph with another kind of write is run whole instead: there a value de
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from billhook.ir.deferred import DeferredGraphModule
 from billhook.ir.plan import Plan
-from billhook.ir.program import Program, tensor_args
+from billhook.ir.program import Edit, Program, state_of, tensor_args
 from billhook.ir.tensors import tensors_in
 
 from .cut import cut_nodes, touches
@@ -58,26 +60,25 @@ class LocalOracle:
 
     def compare(self, plan: Plan) -> Comparison:
         """Cut against mask, and mask against the dense network, where the plan's axes end."""
-        if self.whole:
-            between, border = set(self.order), self.outputs
-        else:
-            region = _region(self.order, self.program, set(plan.kept))
-            between = _between(self.order, region)
-            border = [node for node in _border(self.order, region, between) if node in self.live]
-        small, large = cut_nodes(self.program, plan), mask_nodes(self.program, plan)
-        left = set(small.graph.nodes)  # a cut to nothing also ends what only met nothing
-        border = [node for node in border if small.mapping.get(node) in left]
-        cut, masked = (self._values(made, border, between) for made in (small, large))
-        dense = [self.dense[node] for node in border]
+        part = _Part(self.program, {node: node for node in self.order}, self.outputs, {}) if self.whole else self._part(plan)
+        small, large = cut_nodes(part.program, plan), mask_nodes(part.program, plan)
+        cut, masked = (self._values(made, part) for made in (small, large))
+        dense = [self.dense[node] for node in part.wanted]
         return Comparison(_worst(cut, masked), _worst(masked, dense))
 
-    def _values(self, made: Materialised, wanted: list[fx.Node], between: set[fx.Node]) -> list[Any]:
-        """The values that stand for the wanted nodes, from dense values outside of the nodes in between."""
-        computed = between.union(wanted)
-        given = {new: self.dense[old] for old, new in made.mapping.items() if old not in computed and old.op != "output"}
-        needed = _ancestors([made.mapping[node] for node in wanted], given)
-        values = self._run(made.state, [node for node in made.graph.nodes if self.whole or node in needed], given)
-        return [values[made.mapping[node]] for node in wanted]
+    def _part(self, plan: Plan) -> "_Part":
+        """The program of what the plan's axes reach, as far as the network's outputs depend on it."""
+        region = _region(self.order, self.program, set(plan.kept))
+        between = _between(self.order, region)
+        border = [n for n in _border(self.order, region, between) if n in self.live and n.meta.get("val") is not None]
+        computed = {node for node in _ancestors(border, {}) if node in between or node in border}
+        return _part_of(self.program, self.order, computed, border, self.dense)
+
+    def _values(self, made: Materialised, part: "_Part") -> list[Any]:
+        """The values that stand for the wanted nodes."""
+        given = {made.mapping[inner]: value for inner, value in part.given.items() if inner in made.mapping}
+        values = self._run(made.state, made.graph.nodes, given)
+        return [values[made.mapping[part.inner[node]]] for node in part.wanted]
 
     def _run(self, state: Mapping[str, torch.Tensor], order: Iterable[fx.Node], given: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
         """The values of nodes in order; inputs are found by name, and copied where they might be written into."""
@@ -97,6 +98,39 @@ class LocalOracle:
                     target: Any = node.target
                     values[node] = target(*args, **kwargs)
         return values
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """inner: the part's node for each of the program's; wanted: nodes of the program that are compared; given: values of inner inputs."""
+
+    program: Program
+    inner: Mapping[fx.Node, fx.Node]
+    wanted: list[fx.Node]
+    given: Mapping[fx.Node, Any]
+
+
+def _part_of(program: Program, order: list[fx.Node], computed: set[fx.Node], wanted: list[fx.Node], dense: Mapping[fx.Node, Any]) -> _Part:
+    """A program that computes these nodes; what else they read, and the inputs, are its inputs. Names stay, and so do types."""
+    read = {arg for node in computed for arg in tensor_args(node)}
+    graph, inner, given = fx.Graph(), dict[fx.Node, fx.Node](), dict[fx.Node, Any]()
+    for node in order:
+        if node in computed and node.op != "placeholder":
+            inner[node] = graph.node_copy(node, lambda n: inner[n])
+        elif node in read or node in computed or node.op == "placeholder":
+            inner[node] = graph.create_node("placeholder", node.name, name=node.name)
+            inner[node].meta = dict(node.meta)
+            given[inner[node]] = dense[node]
+    graph.output(tuple(inner[node] for node in wanted))
+    state = {str(n.target): state_of(program.graph, str(n.target)) for n in computed if n.op == "get_attr"}
+    edits = {n.name: _moved(program.edits[n.name], inner) for n in computed if n.name in program.edits}
+    return _Part(replace(program, graph=DeferredGraphModule(state, graph), edits=edits), inner, wanted, given)
+
+
+def _moved(edit: Edit, inner: Mapping[fx.Node, fx.Node]) -> Edit:
+    """The same edit of a node of the part."""
+    args, kwargs = (fx.map_arg(found, lambda n: inner[n]) for found in (edit.args, dict(edit.kwargs)))
+    return replace(edit, args=tuple(cast("tuple[Any, ...]", args)), kwargs=tuple(cast("dict[str, Any]", kwargs).items()))
 
 
 def _writes(node: fx.Node) -> bool:
