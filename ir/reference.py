@@ -1,9 +1,10 @@
 """What workloads and networks compute, by interpreting their calls with torch: the reference that every kernel must equal."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
+from .block_sparse import OPERATORS
 from .network import Network
 from .workload import Arg, Call, Ref, Workload
 
@@ -44,8 +45,12 @@ def _run_call(call: Call, values: list[torch.Tensor]) -> torch.Tensor:
     if call.op == _LAYOUT:
         assert isinstance(args[0], torch.Tensor)
         return args[0]
-    namespace, name, overload = call.op.split(".")
-    function = getattr(getattr(getattr(torch.ops, namespace), name), overload)
-    result = function(*args, **{k: value(v) for k, v in call.kwargs})
+    result = (OPERATORS.get(call.op) or _aten(call.op))(*args, **{k: value(v) for k, v in call.kwargs})
     assert isinstance(result, torch.Tensor)
     return result
+
+
+def _aten(op: str) -> Callable[..., object]:
+    namespace, name, overload = op.split(".")
+    function: Callable[..., object] = getattr(getattr(getattr(torch.ops, namespace), name), overload)
+    return function

