@@ -208,7 +208,7 @@ class _Emitter:
             for r_range, y_valid in _taps(y):
                 with loop(*self._valid_rows(y0, r_range)) as r:
                     for q_range, x_valid in _taps(x):
-                        with self._inner(*q_range, innermost=conv.source.block == 1) as q:
+                        with self._inner(*q_range, innermost=self.steps == 1) as q:
                             pixels = [(i, j) for i in y_valid for j in x_valid]
                             self._multiply(tile, pixels, wide, base, (n, c, y0, r, x0, q))
         for group in [[k] for k in range(wide)] if self.how.exact else [range(wide)]:  # sums of bytes: few scales at a time

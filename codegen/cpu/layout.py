@@ -10,6 +10,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import Ref, TensorType, Workload
 
 from .candidate import Candidate, candidate
+from .gridded import OnGrid
 from .reduced import is_float, storages
 from .vector import flat_kernel, load, loop, store
 from .window import Feature, feature
@@ -125,6 +126,6 @@ def _index(given: Feature, n: Any, c: Any, p: Any) -> Any:
 def _clear_padding(goal: Feature, write: Any) -> None:
     """Zero the lanes beyond the last channel, which consumers may multiply by zero but must find finite."""
     lanes = goal.blocks * goal.block - goal.channels
-    if lanes:
+    if lanes and not isinstance(write, OnGrid):  # every byte is finite
         with loop(0, goal.batch) as n, loop(goal.channels, goal.channels + lanes) as c, loop(0, goal.height * goal.width) as p:
             store(write, _index(goal, n, c, p), T.float32(0.0), 1)

@@ -68,19 +68,25 @@ def test_what_a_convolution_or_a_linear_map_reads_is_on_a_grid_and_little_else()
     _, real = _program()
     found = _found(real)
     by_output = {k.output: k for k in found.partition.network.kernels}
-    wanted = {k.inputs[0] for k in found.partition.network.kernels if k.output in found.quantisation.kernels}
+    wanted = {k.inputs[0] for k in real.network.kernels if k.output in found.quantisation.kernels}
     passed_on = {k.inputs[0] for k in by_output.values() if "max_pool" in k.workload.anchor.op}
     assert wanted | passed_on == set(found.quantisation.grids)
-    assert {k.output for k in by_output.values() if k.workload.output.dtype == QUINT8} == set(found.quantisation.grids)
+    ((image, _),) = real.network.inputs
+    stored = {k.output for k in by_output.values() if k.workload.output.dtype == QUINT8}
+    assert stored == set(found.quantisation.grids) - {image} | {f"{image}.bytes"}
     assert by_output[real.network.outputs[0]].workload.output.dtype == "float32"
-    assert len(found.quantisation.kernels) == 3  # not the one that reads the image
+    assert len(found.quantisation.kernels) == 4
+    entry, first, *_ = found.partition.network.kernels  # the image is put on its grid first, in blocks of channels
+    assert [str(t) for t in (entry.workload.inputs[0], entry.workload.output)] == ["float32[1,3,16,12]", "quint8[1,3,16,12]c8"]
+    assert first.inputs[0] == entry.output
     assert not any(t.dtype == QUINT8 for k in real.network.kernels for t in k.workload.inputs)  # the given one is as it was
 
 
 def test_kernels_are_told_the_grids_of_their_tensors_in_order() -> None:
     _, real = _program()
     found = _found(real)
-    network, grids = found.partition.network, found.quantisation.grids
+    network, grids = found.partition.network, dict(found.quantisation.grids)
+    grids |= {f"{n}.bytes": g for n, g in grids.items()}
     for kernel in network.kernels:
         last = grids_input(kernel.workload)
         if last is None:
@@ -107,6 +113,13 @@ def test_a_kernel_without_a_template_keeps_its_values_real() -> None:
     assert not nothing.quantisation.grids
 
 
+def test_an_input_that_real_kernels_read_stays_real() -> None:
+    _, real = _program()
+    found = put_on_grids(real, observe(real.network, _batches()), lambda _: True, lambda w: len(w.inputs[0].shape) == 2)
+    assert found.partition.network.kernels[0].workload.inputs[0].dtype == "float32"
+    assert real.network.inputs[0][0] not in found.quantisation.grids
+
+
 def test_the_reference_computes_near_the_real_network_and_differs_from_it() -> None:
     _, real = _program()
     found = _found(real)
@@ -121,7 +134,7 @@ def test_widths_and_work_of_kernels_on_grids() -> None:
     found = _found(real)
     model = WidthModel(program, found.partition)  # which checks that its kernels are the network's
     assert len(model.kernels) == len(found.partition.network.kernels)
-    for before, after in zip(real.network.kernels, found.partition.network.kernels, strict=True):
+    for before, after in zip(real.network.kernels, found.partition.network.kernels[1:], strict=True):
         assert kernel_flops(before.workload) == kernel_flops(after.workload)
         if on_grid(after.workload):
             assert kernel_bytes(after.workload) < kernel_bytes(before.workload)
