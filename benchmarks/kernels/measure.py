@@ -58,6 +58,7 @@ def measure(case: Case, database: Path, peers: tuple[str, ...], progress: Progre
         "precision": PRECISIONS[case.precision],
         "variant": case.variant,
         "error": build.error,
+        "error_against_integers": build.reference_error if build.reference else None,
         "narrow_kernels": len(narrow.narrow),
         "build_seconds": seconds,
         "kernels_measured": measured,

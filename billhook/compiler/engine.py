@@ -35,11 +35,13 @@ from billhook.ir.workload import Workload
 from billhook.passes.batches import Loader
 from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
+from billhook.passes.on_grids import OnGrids
 from billhook.passes.oracle import relative_error
+from billhook.passes.quantise_reference import run_quantised
 
 from .bench import Bench, LocalBench
 from .calibration import calibration_batches
-from .precision import check_precision, in_precision
+from .precision import check_precision, in_int8, in_precision
 
 TRIALS = 16  # schedules tried per kernel family without a template
 DISPATCH = Latency(0.13e-6, 0.1e-6, 0.3e-6, "host")  # relax VM, slope over chains of 20 and 220 kernels (KERNELS.md B.4)
@@ -49,11 +51,16 @@ Example = tuple[tuple[Any, ...], Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Build:
-    """A compiled network, the kernels it is made of, and its relative error against torch on the example inputs."""
+    """A compiled network, the kernels it is made of, and its relative error against torch on the example inputs.
+
+    reference: in int8, what integer arithmetic gives on the example, without our kernels; () otherwise. reference_error: against it.
+    """
 
     artifact: Built
     network: Network
     error: float
+    reference: tuple[torch.Tensor, ...] = ()
+    reference_error: float = 0.0
 
 
 class Engine:
@@ -97,8 +104,16 @@ class Engine:
 
     def lower(self, graph: fx.GraphModule, example: Example) -> Partition:
         """The kernels of a graph at the example's shapes."""
-        real = partition(normalise_for_inference(graph, example), self.target)
-        return in_precision(real, self.precision, self.backend, lambda: calibration_batches(self._data, example))
+        real = self._real(graph, example)
+        if self.precision.name == "int8":
+            return self._in_int8(real, example).partition
+        return in_precision(real, self.precision, self.backend)
+
+    def _real(self, graph: fx.GraphModule, example: Example) -> Partition:
+        return partition(normalise_for_inference(graph, example), self.target)
+
+    def _in_int8(self, real: Partition, example: Example) -> OnGrids:
+        return in_int8(real, self.backend, calibration_batches(self._data, example))
 
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""
@@ -109,13 +124,22 @@ class Engine:
 
     def build(self, graph: fx.GraphModule, example: Example) -> Build:
         """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""
-        network = self.lower(graph, example).network
+        inputs = tuple(t.detach() for t in tensors_in(example))
+        reference: tuple[torch.Tensor, ...] = ()
+        if self.precision.name == "int8":
+            real = self._real(graph, example)
+            found = self._in_int8(real, example)
+            network = found.partition.network
+            reference = tuple(t.float() for t in run_quantised(real.network, found.quantisation, inputs))
+        else:
+            network = self.lower(graph, example).network
         artifact = self.backend.build(network, self.choices(network), self.target)
         args, kwargs = example
         with torch.no_grad():
             expected = tensors_in(graph(*args, **kwargs))
-        error = relative_error(self.bench.outputs(artifact, tensors_in(example)), expected)
-        return Build(artifact, network, error)
+        outputs = self.bench.outputs(artifact, inputs)
+        exact = relative_error(outputs, reference) if reference else 0.0
+        return Build(artifact, network, relative_error(outputs, expected), reference, exact)
 
     def note_run(self, model: str) -> Reuse:
         """How many of the kernels that were needed so far the database had; noted there under the model's name, for `billhook db`."""

@@ -105,6 +105,14 @@ def kernel_rows(result: Outcome) -> tuple[KernelRow, ...]:
     )
 
 
+def _integer_check(result: Outcome) -> tuple[Check, ...]:
+    """In int8: whether the kernels do what integer arithmetic does."""
+    if not result.build.reference:
+        return ()
+    error, most = result.build.reference_error, result.precision.against_integers
+    return (Check(name="kernels equal integer arithmetic", passed=error <= most, detail=f"relative error {error:.1e}, at most {most:g}"),)
+
+
 def checks(result: Outcome) -> tuple[Check, ...]:
     """What was verified on the way."""
     error, latency, most = result.build.error, result.latency, result.precision.tolerance
@@ -115,6 +123,7 @@ def checks(result: Outcome) -> tuple[Check, ...]:
             passed=error <= most,
             detail=f"relative error {error:.1e}, at most {most:g} in {result.precision.name}",
         ),
+        *_integer_check(result),
         Check(
             name="cut network equals the masked one",
             passed=result.oracle_error <= EQUAL,

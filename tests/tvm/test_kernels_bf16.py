@@ -107,7 +107,7 @@ def test_a_result_beyond_the_tolerance_is_rejected() -> None:
 def test_a_target_without_the_flag_is_refused_by_name() -> None:
     with pytest.raises(OptionError, match=r"avx512_bf16.*x86-64-v3 lacks; use fp32"):
         check_precision("bf16", AVX2)
-    with pytest.raises(OptionError, match="use one of fp32, bf16"):
+    with pytest.raises(OptionError, match="use one of fp32, bf16, int8"):
         check_precision("fp8", ZEN4)
 
 
