@@ -42,7 +42,7 @@ class ChildTimer:
         return child.end() if child is not None else 0
 
     def measure_candidates(self, workload: Workload, candidates: tuple[Candidate, ...]) -> Measured:
-        """The fastest correct candidate. MeasureError if there is none, or all of them fail; DeviceError where the device is gone."""
+        """The fastest correct candidate. MeasureError if there is none, or all of them fail; DeviceError where nothing can be measured."""
         return fastest(workload, candidates, lambda candidate, above: self._time(workload, candidate, above))
 
     def _time(self, workload: Workload, candidate: Candidate, give_up_above: float) -> Latency | str:
@@ -72,7 +72,7 @@ class ChildTimer:
             try:
                 self._child = Child(self._module, self._options)
             except (EOFError, TimeoutError) as error:
-                raise MeasureError(f"{self._called} does not start; run `billhook doctor`") from error
+                raise DeviceError(f"{self._called} does not start; run `billhook doctor`") from error  # no fault of the kernel
         return self._child
 
 

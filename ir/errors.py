@@ -30,7 +30,10 @@ class MeasureError(BillhookError):
 
 
 class DeviceError(BillhookError):
-    """A remote device or its tracker cannot be reached, or is not what it was taken for. What was measured before is kept."""
+    """A device, its tracker or the process that measures on it cannot be reached, or is not what it was taken for.
+
+    What was measured before is kept, and no kernel is blamed.
+    """
 
 
 class StoreError(BillhookError):

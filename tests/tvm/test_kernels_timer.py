@@ -8,8 +8,8 @@ from kernel_workloads import ZEN4, conv
 from billhook.codegen import lower
 from billhook.codegen.cpu.candidate import candidate, candidate_from_json, candidate_to_json
 from billhook.codegen.host import cpu_target, host_target
-from billhook.codegen.timer import KernelTimer, Measured
-from billhook.ir.errors import MeasureError
+from billhook.codegen.timer import ChildTimer, KernelTimer, Measured
+from billhook.ir.errors import DeviceError, MeasureError
 from billhook.ir.workload import Call, Ref, TensorType, Workload
 
 SMALL = conv((1, 16, 4, 4), 16, 3)
@@ -46,6 +46,13 @@ def test_crash_is_survived(timer: KernelTimer, monkeypatch: pytest.MonkeyPatch) 
     child._process.kill()
     child._process.wait()
     assert timer.measure(SMALL).workload == SMALL
+
+
+def test_a_process_that_does_not_start_is_no_fault_of_the_kernel() -> None:
+    """Nothing is stored of the kernel, which would count as one that fails ever after."""
+    timer = ChildTimer("billhook.no_such_module", {}, "the measuring process", budget=0.005, timeout=60.0)
+    with pytest.raises(DeviceError, match="the measuring process does not start; run `billhook doctor`"):
+        timer.measure_candidates(SMALL, lower.candidates(SMALL, host_target()))
 
 
 def test_hang_is_rejected() -> None:
