@@ -1,10 +1,10 @@
 """Precisions: what a target needs for one, which pass makes it, and how far a network may then be from torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from billhook.codegen import lower
 from billhook.codegen.backend import Backend
-from billhook.codegen.cpu.features import BF16_DOT, INT8_DOT, has_feature
+from billhook.codegen.cpu.features import BF16_DOT, INT8_DOT, INT8_DOT_ARM, has_feature, is_arm
 from billhook.costmodel.partition import Partition
 from billhook.ir.errors import OptionError
 from billhook.ir.target import Target
@@ -20,21 +20,19 @@ class Precision:
     """name: as in `bh.compile(precision=...)`; tolerance: largest error of a network against torch in float32, relative to
     the largest output.
 
-    feature, flag: the instruction set that it needs, as LLVM and as Linux call it; "" for none. against_integers: largest error against
-    integer arithmetic on the same grids, which a few integers change that float32 rounds to the other side of a tie.
+    feature, flag: the instruction set that it needs, as LLVM and as Linux call it; "" for none.
     """
 
     name: str
     tolerance: float
     feature: str = ""
     flag: str = ""
-    against_integers: float = 0.0
 
 
 PRECISIONS = {
     "fp32": Precision("fp32", 1e-4),
     "bf16": Precision("bf16", 0.15, BF16_DOT, "avx512_bf16"),  # torch's autocast has 0.094 on a random mobilenet_v2
-    "int8": Precision("int8", 0.5, INT8_DOT, "avx512_vnni", 0.02),  # 0.5: of random deep networks; trained ones are judged by accuracy
+    "int8": Precision("int8", 0.5, INT8_DOT, "avx512_vnni"),  # 0.5: of random deep networks; trained ones are judged by accuracy
 }
 
 
@@ -43,6 +41,8 @@ def check_precision(name: str, target: Target) -> Precision:
     if name not in PRECISIONS:
         raise OptionError(f"--precision {name}: unknown; use one of {', '.join(PRECISIONS)}")
     found = PRECISIONS[name]
+    if name == "int8" and is_arm(target):
+        found = replace(found, feature=INT8_DOT_ARM, flag="asimddp")
     if found.feature and not has_feature(target, found.feature):
         raise OptionError(f"--precision {name}: needs the processor flag {found.flag}, which {target.mcpu or target.kind} lacks; use fp32")
     return found

@@ -106,11 +106,12 @@ def kernel_rows(result: Outcome) -> tuple[KernelRow, ...]:
 
 
 def _integer_check(result: Outcome) -> tuple[Check, ...]:
-    """In int8: whether the kernels do what integer arithmetic does."""
-    if not result.build.reference:
+    """In int8: whether the kernels do what integer arithmetic does, up to roundings, which cost about as much the other way round."""
+    found, rounding = result.build.kernel_error, result.build.rounding_error
+    if found is None or rounding is None:
         return ()
-    error, most = result.build.reference_error, result.precision.against_integers
-    return (Check(name="kernels equal integer arithmetic", passed=error <= most, detail=f"relative error {error:.1e}, at most {most:g}"),)
+    detail = f"relative error {found:.1e}; integers themselves are {rounding:.1e} from torch"
+    return (Check(name="kernels equal integer arithmetic", passed=found <= max(2 * rounding, EQUAL), detail=detail),)
 
 
 def checks(result: Outcome) -> tuple[Check, ...]:
