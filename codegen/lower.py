@@ -12,7 +12,7 @@ from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import attention, block_sparse, conv, depthwise, elementwise, layout, linear, norm, pool, transpose, winograd
+from .cpu import attention, block_sparse, conv, depthwise, depthwise_int8, elementwise, layout, linear, norm, pool, transpose, winograd
 from .cpu.candidate import Candidate
 from .cpu.features import BF16_DOT, INT8_DOT, has_feature
 from .cpu.reduced import is_reduced
@@ -52,7 +52,8 @@ _CONV_BF16 = Template(conv.REDUCED, conv.candidates_reduced, conv.lower, conv.pa
 _LINEAR_BF16 = Template(linear.REDUCED, linear.candidates_reduced, linear.lower, linear.pack)
 _CONV_INT8 = Template(conv.BYTES, conv.candidates_bytes, conv.lower, conv.pack, multiplications=conv.multiplications)
 _LINEAR_INT8 = Template(linear.BYTES, linear.candidates_bytes, linear.lower, linear.pack)
-_INT8 = (_CONV_INT8, _LINEAR_INT8)
+_DEPTHWISE_INT8 = Template(depthwise_int8.NAME, depthwise_int8.candidates, depthwise_int8.lower, depthwise_int8.pack)
+_INT8 = (_CONV_INT8, _LINEAR_INT8, _DEPTHWISE_INT8)
 _SPARSE = Template(
     block_sparse.NAME, block_sparse.candidates, block_sparse.lower, block_sparse.pack, multiplications=block_sparse.multiplications
 )
@@ -90,7 +91,8 @@ def _on_grid(workload: Workload, target: Target) -> tuple[Candidate, ...]:
 
 def multiplies_bytes(workload: Workload, target: Target) -> bool:
     """Whether kernels of this workload multiply 8-bit integers, of the weight's grid too; others convert what they read."""
-    return any(c.template in (conv.BYTES, linear.BYTES) for c in candidates(workload, target))
+    names = [template.name for template in _INT8]
+    return any(c.template in names for c in candidates(workload, target))
 
 
 def lower(workload: Workload, candidate: Candidate, target: Target) -> Any:
