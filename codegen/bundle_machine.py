@@ -16,7 +16,7 @@ from .lower import tvm_target
 # Instruction sets that generated code uses, as LLVM names them, and the name under which Linux lists them.
 _VECTOR_SETS = {name: name for name in ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "sve")}
 _VECTOR_SETS.update(neon="asimd", avx512bf16="avx512_bf16")
-_LISTED = {**_VECTOR_SETS, "avx512vnni": "avx512_vnni"}  # also those that only some networks ask for, by name
+_LISTED = {**_VECTOR_SETS, "avx512vnni": "avx512_vnni", "dotprod": "asimddp"}  # also those that only some networks ask for, by name
 
 _ELF_MACHINES = {0x3E: "x86_64", 0xB7: "aarch64", 0x28: "armv7l", 0xF3: "riscv64"}
 

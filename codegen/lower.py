@@ -14,7 +14,7 @@ from billhook.ir.workload import TensorType, Workload
 from . import generic
 from .cpu import attention, block_sparse, conv, depthwise, depthwise_int8, elementwise, layout, linear, norm, pool, transpose, winograd
 from .cpu.candidate import Candidate
-from .cpu.features import BF16_DOT, INT8_DOT, has_feature
+from .cpu.features import BF16_DOT, has_feature, int8_dot
 from .cpu.reduced import is_reduced
 from .toolchain import check_toolchain
 from .tvm_any import tvm
@@ -82,7 +82,7 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
 
 def _on_grid(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """Candidates of a kernel with values on a grid: those that multiply bytes, and only where there are none those that convert them."""
-    if not has_feature(target, INT8_DOT):
+    if not has_feature(target, int8_dot(target)):
         return ()
     bare = without_grids(workload)
     exact = tuple(c for template in _INT8 for c in template.candidates(bare, target))

@@ -18,11 +18,11 @@ Outputs = tuple[tuple[tuple[int, ...], str], ...]
 
 
 class ArmArtifact:
-    """An executable network for arm64. outputs: shape and element type of each."""
+    """An executable network for arm64. outputs: shape and element type of each. features: instruction sets it asks for by name."""
 
-    def __init__(self, executable: Any, kernels: tuple[str, ...], threads: int, outputs: Outputs) -> None:
+    def __init__(self, executable: Any, kernels: tuple[str, ...], threads: int, outputs: Outputs, features: tuple[str, ...] = ()) -> None:
         self._executable, self._outputs = executable, outputs
-        self.kernels, self.threads = kernels, threads
+        self.kernels, self.threads, self.features = kernels, threads, features
 
     def export(self, path: Path) -> None:
         """Write one arm64 shared library. ToolchainError without a cross compiler, BundleError if it cannot be linked."""

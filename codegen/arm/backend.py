@@ -14,7 +14,9 @@ from billhook.codegen.bundle_manifest import LIBRARY, VECTOR, Manifest, TargetPa
 from billhook.codegen.bundle_runtime import add_runtime
 from billhook.codegen.bundle_vector import read_vector
 from billhook.codegen.cpu.candidate import Candidate
+from billhook.codegen.cpu.features import INT8_DOT_ARM
 from billhook.ir.errors import BundleError, MeasureError
+from billhook.ir.grids import on_grid
 from billhook.ir.latency import Latency, Provenance
 from billhook.ir.network import Network
 from billhook.ir.target import Target
@@ -56,7 +58,9 @@ class ArmBackend:
     def build(self, network: Network, choices: Choices, target: Target) -> ArmArtifact:
         types = _output_types(network)
         made = executable(network, choices, target)
-        return ArmArtifact(made, tuple(k.name for k in network.kernels), target.threads, tuple((t.shape, t.dtype) for t in types))
+        outputs = tuple((t.shape, t.dtype) for t in types)
+        features = (INT8_DOT_ARM,) if any(on_grid(k.workload) for k in network.kernels) else ()
+        return ArmArtifact(made, tuple(k.name for k in network.kernels), target.threads, outputs, features)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         raise MeasureError("kernels are not timed under emulation; use --device for an arm64 machine that runs the RPC server")
@@ -66,7 +70,8 @@ class ArmBackend:
         library.parent.mkdir()
         cast("ArmArtifact", built).export(library)
         add_runtime(stage, ARCHITECTURE, arm_runtime())
-        return TargetPart(kind="llvm", mcpu=target.mcpu, architecture=ARCHITECTURE, features=("neon",), threads=target.threads)
+        features = ("neon", *cast("ArmArtifact", built).features)
+        return TargetPart(kind="llvm", mcpu=target.mcpu, architecture=ARCHITECTURE, features=features, threads=target.threads)
 
     def load(self, bundle: Path, manifest: Manifest) -> Built:
         found = architecture(bundle / LIBRARY)

@@ -22,7 +22,7 @@ _TOOL = "llvm-mca"
 _ITERATIONS = 100
 _LABEL = re.compile(r"^(\.L\w+):")
 _BRANCH = re.compile(r"^\s*(?:b\.\w+|b|cbn?z|tbn?z)\s+(?:.*,\s*)?(\.L\w+)")
-_MULTIPLY_ADD, _STORE = re.compile(r"^\s*f(mla|madd|mls)\s"), re.compile(r"^\s*st[rpu]+\s+[qvs]")
+_MULTIPLY_ADD, _STORE = re.compile(r"^\s*(?:f(?:mla|madd|mls)|sdot)\s"), re.compile(r"^\s*st[rpu]+\s+[qvs]")
 _CYCLES = re.compile(r"Total Cycles:\s+(\d+)")
 _VECTOR = 4  # float32 lanes of a NEON register
 

@@ -21,6 +21,7 @@ from billhook.ir.workload import Workload
 from . import epilogue, reduced
 from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
+from .features import is_arm
 from .integer import Tables, multiplies_bytes, pack_tables, table_elements
 from .packing import pack_parameter, padded
 from .segments import Segment, segments, work
@@ -111,7 +112,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     def body(one: Any, *buffers: Any) -> None:
         _Emitter(workload, conv, choice, target.threads, buffers, one).emit()
 
-    return flat_kernel(sizes, body, opaque=conv.weight, dtypes=dtypes)
+    return flat_kernel(sizes, body, opaque=conv.weight, dtypes=dtypes, arm=is_arm(target))
 
 
 def pack(workload: Workload, choice: Candidate, _target: Target, index: int, array: np.ndarray) -> np.ndarray:

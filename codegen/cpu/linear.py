@@ -17,6 +17,7 @@ from billhook.ir.workload import Ref, Workload
 from . import epilogue, reduced
 from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
+from .features import is_arm
 from .integer import Tables, multiplies_bytes, pack_tables, table_elements
 from .packing import pack_parameter, padded
 from .tiles import fits, vector_groups
@@ -157,7 +158,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
                 emitter.panel(choice["rows"], wide, first + whole * wide, layer.width - (first + times * wide - 1) * target.lanes)
             first += wide * times
 
-    return flat_kernel([*sizes, workload.output.elements], body, opaque=layer.weight, dtypes=dtypes)
+    return flat_kernel([*sizes, workload.output.elements], body, opaque=layer.weight, dtypes=dtypes, arm=is_arm(target))
 
 
 class _Emitter:

@@ -77,10 +77,10 @@ def _words(value: int, lanes: int) -> Any:
     return T.uint32(value) if lanes == 1 else T.broadcast(T.uint32(value), lanes)
 
 
-def intrinsics(dtypes: Sequence[str]) -> str:
+def intrinsics(dtypes: Sequence[str], *, arm: bool = False) -> str:
     """LLVM text of the functions above that kernels with buffers of these types may call; "" where they need none."""
     if QUINT8 in dtypes:
-        return "".join(map(gridded.intrinsics, (4, 8, 16))) if "int32" in dtypes else ""
+        return gridded.intrinsics(arm=arm) if "int32" in dtypes else ""
     if "uint16" not in dtypes:
         return ""
     dots = (4, 8, 16) if "int32" in dtypes else ()  # packed pairs; without them the text builds for every processor

@@ -18,10 +18,13 @@ from .gridded import OnGrid
 KERNEL = "kernel"  # every kernel's global symbol; the network builder renames it
 
 
-def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None, dtypes: Sequence[str] | None = None) -> Any:
+def flat_kernel(
+    sizes: Sequence[int], body: Callable[..., None], opaque: int | None = None, dtypes: Sequence[str] | None = None, *, arm: bool = False
+) -> Any:
     """A PrimFunc over flat buffers of these element counts; `body` receives the buffers and emits the statements.
 
     dtypes: what the buffers hold; all float32 by default. Where some are on a grid, the kernel takes the grids before its output.
+    arm: whether products of bytes are Arm's.
 
     With `opaque`, the size of that buffer is a run-time value to LLVM, and `body` receives first an expression that is always 1 but
     that LLVM cannot fold: an extent multiplied by it is never unrolled. (TVM passes no unroll hints to LLVM.)
@@ -41,8 +44,8 @@ def flat_kernel(sizes: Sequence[int], body: Callable[..., None], opaque: int | N
         kinds = dtypes or ["float32"] * len(sizes)
         buffers = [T.match_buffer(h, (n,), reduced.storage(kind)) for h, n, kind in zip(handles, shapes, kinds, strict=True)]
         if told is not None:
-            buffers = gridded.attach(kinds, buffers, T.match_buffer(told, (2 * kinds.count(QUINT8),), "float32"))
-        text = reduced.intrinsics(kinds)
+            buffers = gridded.attach(kinds, buffers, T.match_buffer(told, (2 * kinds.count(QUINT8),), "float32"), arm=arm)
+        text = reduced.intrinsics(kinds, arm=arm)
         with T.attr({"pragma_import_llvm": text}) if text else nullcontext():
             body(*first, *buffers)
     return builder.get()
