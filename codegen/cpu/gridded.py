@@ -95,7 +95,7 @@ define linkonce_odr {words} @{_DOT}_{lanes}({words} %c, {words} %a, {words} %b) 
 
 
 def _pack_text(lanes: int) -> str:
-    """Rounded to integers, ties to even, saturated to signed bytes, and their highest bits turned over: two instructions and a cheap one."""
+    """Rounded to integers, ties to even, saturated to signed bytes (one instruction each), their highest bits turned over."""
     real, words, packed = (f"<{lanes} x {t}>" for t in ("float", "i32", "i8"))
     name, more = {
         4: ("sse2.cvtps2dq", ""),

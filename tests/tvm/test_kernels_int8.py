@@ -48,7 +48,6 @@ EXACT = {
     "linear": _linear(7, 64, 61),
 }
 CONVERTED = {
-    "grouped": conv((1, 32, 7, 7), 32, 3, groups=2),
     "linear-odd-depth": _linear(7, 63, 40),
     "max-pool": _pool(),
     "concatenation": _cat(),
@@ -72,6 +71,10 @@ def test_other_kernels_convert_what_they_read_and_write(name: str) -> None:
     first = lower.candidates(workload, ZEN4)[0]
     assert not first.template.endswith("_int8")
     assert wrong(workload, first) is None
+
+
+def test_what_has_no_template_stays_real() -> None:
+    assert lower.candidates(on_grids(conv((1, 32, 7, 7), 32, 3, groups=2)), ZEN4) == ()
 
 
 @needs_vnni
