@@ -107,8 +107,8 @@ def test_a_wrong_result_is_found() -> None:
     right = np.clip(np.rint(expected / step + zero), 0, 255).astype(np.uint8)
     flat = np.ascontiguousarray(right.reshape(1, 5, 16, 7, 14).transpose(0, 1, 3, 4, 2)).reshape(-1)
     assert samples.mismatch(workload, flat, expected, 1e-4) is None
-    assert "integers differ" in (samples.mismatch(workload, flat + (np.arange(flat.size) % 20 == 0), expected, 1e-4) or "")
-    assert "2 units off" in (samples.mismatch(workload, flat + 2 * (np.arange(flat.size) == 7), expected, 1e-4) or "")
+    assert "integers differ" in (samples.mismatch(workload, flat ^ (np.arange(flat.size) % 20 == 0), expected, 1e-4) or "")
+    assert "2 units off" in (samples.mismatch(workload, flat + 2 * (np.arange(flat.size) == flat.argmin()), expected, 1e-4) or "")
 
 
 def test_workloads_tell_their_grids_by_a_parameter_that_templates_do_not_see() -> None:
