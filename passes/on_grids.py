@@ -1,9 +1,9 @@
 """Which values of a network are bytes on a grid, and which kernels therefore multiply integers: int8 as a property of values.
 
-A value between two kernels is put on a grid where a convolution or a linear map reads it as its data, or a pooling or a concatenation
-passes it on to one, and where the target has kernels for whoever writes and reads it. Everything else (residual streams that only norms
-read, attention, softmax) stays real: it would lose accuracy and gain nothing. Outputs and parameters keep their types; an input is put on
-its grid by a kernel of its own.
+A value between two kernels is put on a grid where a convolution or a linear map reads it as its data or adds it to a result on a grid, or
+where a pooling or a concatenation passes it on to one, and where the target has kernels for whoever writes and reads it. Everything else
+(residual streams that only norms read, attention, softmax) stays real: it would lose accuracy and gain nothing. Outputs and parameters keep
+their types; an input is put on its grid by a kernel of its own.
 """
 
 from collections.abc import Callable, Mapping
@@ -93,9 +93,9 @@ def _choose(network: Network, types: Types, covered: Covered, multiplies: Covere
 def _wants(kernel: Kernel, values: set[str]) -> tuple[str, ...]:
     """The values that a kernel would rather read on a grid."""
     op = kernel.workload.anchor.op
-    if op in CONTRACTIONS:
-        return kernel.inputs[:1]
-    return kernel.inputs if op in _PASSES_ON and kernel.output in values else ()
+    if kernel.output in values and op in (*CONTRACTIONS, *_PASSES_ON):
+        return kernel.inputs  # what is added to a result on a grid may as well come from one
+    return kernel.inputs[:1] if op in CONTRACTIONS else ()
 
 
 def _typed(kernel: Kernel, chosen: Types) -> Kernel:
