@@ -3,6 +3,7 @@
 For counting operations, for a first look before anything is measured, and for judging solvers. Never milliseconds.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -14,6 +15,8 @@ from billhook.ir.workload import Workload
 from .family import Widths
 from .network_cost import CostTable, CostTables, Floats, Kernel, composite_first, coordinate_widths
 from .work import kernel_bytes, kernel_flops
+
+_DRAWN = 32  # points at which a table is checked to be linear in each of its widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,38 @@ def static_tables(
 
 def _grids(kernel: Kernel, widths: Sequence[Widths], costs: Sequence[Callable[[Workload], float]]) -> list[Floats]:
     """For each cost function its values at all combinations of widths; a kernel that vanishes costs nothing."""
-    rows: list[list[float]] = []
-    for point in product(*widths):
+
+    def at(point: Widths) -> list[float]:
         workload = kernel.family.workload(point)
-        rows.append([0.0] * len(costs) if workload is None else [cost(workload) for cost in costs])
-    return list(np.array(rows).T.reshape(len(costs), *(len(w) for w in widths)))
+        return [0.0] * len(costs) if workload is None else [cost(workload) for cost in costs]
+
+    positive = [np.flatnonzero(np.array(ws) > 0) for ws in widths]
+    inside = _multilinear([tuple(ws[i] for i in rows) for ws, rows in zip(widths, positive, strict=True)], at, len(costs))
+    if inside is None:
+        return list(np.array([at(p) for p in product(*widths)]).T.reshape(len(costs), *(len(w) for w in widths)))
+    grids = np.zeros((len(costs), *(len(w) for w in widths)))
+    grids[(slice(None), *np.ix_(*positive))] = inside
+    for place, point in zip(np.ndindex(*grids.shape[1:]), product(*widths), strict=True):
+        if 0 in point:
+            grids[(slice(None), *place)] = at(point)
+    return list(grids)
+
+
+def _multilinear(widths: Sequence[Widths], at: Callable[[Widths], Sequence[float]], costs: int) -> Floats | None:
+    """The values [costs, widths...] from those at the corners, where they are linear in each width alone; None where they are not.
+
+    Operations and bytes mostly are, and a table of two wide axes has 50,000 entries. Judged by a fixed draw of points.
+    """
+    shape = tuple(len(ws) for ws in widths)
+    if math.prod(shape) <= 4 * _DRAWN:
+        return None
+    ends = [sorted({0, n - 1}) for n in shape]
+    corners = np.array([at(tuple(ws[i] for ws, i in zip(widths, place, strict=True))) for place in product(*ends)])
+    grid = corners.T.reshape(costs, *(len(e) for e in ends))
+    for axis, ws in enumerate(widths):
+        share = (np.array(ws) - ws[0]) / max(ws[-1] - ws[0], 1)
+        first, last = np.take(grid, [0], axis + 1), np.take(grid, [-1], axis + 1)
+        grid = first + (last - first) * share.reshape([-1 if i == axis + 1 else 1 for i in range(grid.ndim)])
+    drawn = np.random.default_rng(0).integers(0, shape, (_DRAWN, len(shape)))
+    expected = np.array([at(tuple(ws[i] for ws, i in zip(widths, place, strict=True))) for place in drawn.tolist()]).T
+    return grid if np.allclose(grid[(slice(None), *drawn.T)], expected, rtol=1e-9, atol=0.0) else None

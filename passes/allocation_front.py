@@ -8,7 +8,7 @@ import numpy as np
 from billhook.ir.errors import BudgetError, OptionError
 
 from .allocation_eliminate import Elimination
-from .allocation_lagrange import Bound, envelope, solve_dual
+from .allocation_lagrange import Bound, by_cases, envelope, solve_dual
 from .allocation_model import Model, build_model
 from .allocation_problem import Bools, Floats, Ints, Problem
 from .allocation_search import Swaps, fill
@@ -17,7 +17,10 @@ from .allocation_solution import Solution, describe
 _CHUNK = 128  # plans whose swaps are evaluated at once
 _ROUNDS = 4  # of swaps between the breakpoints
 _REACH = 8  # points on either side of a gap whose swaps may fill it
-_PIECES = 8  # points that may be kept between two breakpoints
+_PIECES = 64  # points that may be kept between two breakpoints
+_SEARCHES = 256  # budgets that may be searched one by one, after that
+_ENOUGH = 0.3  # of the gap: where such a search may stop
+_SHARE_OF_BOUND = 0.1  # of the gap that the bound may give away
 _GRID = 33  # budgets tried where further resources leave no envelope in one multiplier
 
 
@@ -70,7 +73,7 @@ def unreachable(budget: float, smallest: float) -> str:
 
 
 def front(problem: Problem, gap: float = 1e-3) -> Front:
-    """The whole front in one solve: every breakpoint of the envelope exactly, and swaps where it leaves more than `gap` to the bound.
+    """The whole front in one solve: the envelope, and local search wherever it leaves more than `gap` to the bound.
 
     With summed resources, whose limits hold at every point, it consists of solutions for a grid of budgets and swaps between them.
     Raises BudgetError where the side constraints and limits leave no plan.
@@ -80,11 +83,15 @@ def front(problem: Problem, gap: float = 1e-3) -> Front:
     if len(model.limits):
         choices, bound = _grid(model, elimination)
     else:
-        hull = envelope(elimination)
+        hull = envelope(elimination, _SHARE_OF_BOUND * gap)
         choices, bound = hull.choices, hull.bound
     if not len(choices):
         raise BudgetError("no plan keeps the side constraints and the limits of the resources; relax one of them")
-    choices, totals = _thicken(model, choices, bound, gap)
+    swaps = Swaps(model)
+    choices, _ = _thicken(swaps, choices, bound, gap)
+    choices, _ = _search(swaps, choices, bound, gap)
+    choices, totals = _thicken(swaps, choices, bound, gap)
+    bound = _tightened(elimination, bound, totals, gap)
     return Front(totals[:, 1], totals[:, 0], bound, model, choices)
 
 
@@ -110,9 +117,9 @@ def _grid(model: Model, elimination: Elimination) -> tuple[Ints, Bound]:
     return np.array(found, dtype=np.intp).reshape(-1, model.decisions), Bound.of(lines)
 
 
-def _thicken(model: Model, choices: Ints, bound: Bound, gap: float) -> tuple[Ints, Floats]:
+def _thicken(swaps: Swaps, choices: Ints, bound: Bound, gap: float) -> tuple[Ints, Floats]:
     """Add the swaps that better the front where it is further than `gap` from the bound, round by round from the new points."""
-    swaps = Swaps(model)
+    model = swaps.model
     choices, totals = _pareto(choices, model.totals(choices)[0])
     shares = np.arange(_PIECES)[:, None] / _PIECES
     pieces: Floats = np.unique(totals[:-1, 1] + shares * np.diff(totals[:, 1]))
@@ -131,6 +138,36 @@ def _thicken(model: Model, choices: Ints, bound: Bound, gap: float) -> tuple[Int
             best = _best_of_each(pieces, after[plans, numbers])
             added = swaps.apply(base, plans[best], numbers[best])
             choices, totals = _pareto(np.concatenate([choices, added]), np.concatenate([totals, model.totals(added)[0]]))
+    return choices, totals
+
+
+def _tightened(elimination: Elimination, bound: Bound, totals: Floats, gap: float) -> Bound:
+    """The bound by cases where the front is still further than `gap` from it; where further resources are limited, as it is."""
+    budgets = np.linspace(totals[0, 1], totals[-1, 1], _SEARCHES + 1)
+    values = totals[np.searchsorted(totals[:, 1], budgets, side="right") - 1, 0]
+    bounds = bound(budgets)
+    wide = budgets[bounds - values > gap * np.abs(bounds)]
+    return by_cases(elimination, bound, wide) if len(wide) and not len(elimination.model.limits) else bound
+
+
+def _search(swaps: Swaps, choices: Ints, bound: Bound, gap: float) -> tuple[Ints, Floats]:
+    """At evenly spaced budgets where the front is still further than `gap` from the bound, the beam search of a single budget."""
+    model = swaps.model
+    choices, totals = _pareto(choices, model.totals(choices)[0])
+    hull, hull_totals = choices, totals
+    for budget in np.linspace(totals[0, 1], totals[-1, 1], _SEARCHES + 1)[1:].tolist():
+        place = int(np.searchsorted(totals[:, 1], budget, side="right")) - 1
+        top = float(bound(np.array([budget]))[0])
+        if top - totals[place, 0] <= gap * abs(top):
+            continue
+        prices = np.zeros(len(model.channels) - 1)
+        prices[0] = bound.slope(np.array([budget]))[0]
+        middle = int(np.searchsorted(hull_totals[:, 1], budget))
+        starts = np.concatenate([choices[max(place - _REACH, 0) : place + 1 + _REACH], hull[max(middle - _REACH, 0) : middle + _REACH]])
+        limits = np.array([budget, *model.limits])
+        found = fill(swaps, np.unique(starts, axis=0), limits, prices, top - _ENOUGH * gap * abs(top))
+        if found is not None:
+            choices, totals = _pareto(np.concatenate([choices, found[None]]), np.concatenate([totals, model.totals(found[None])[0]]))
     return choices, totals
 
 

@@ -4,7 +4,7 @@ With a price per unit of every budget the problem falls apart into an exact elim
 (Dantzig and Wolfe 1960), which for a single budget is the walk along the envelope to the segment above that budget (Everett 1963).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,35 @@ class Dual:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Cases:
+    """A bound by cases: some decision is in one of its states, and each state has lines of its own.
+
+    With decision d in state s, value <= tops[k, i] + slopes[k] * budget for all k, where i counts the states of all decisions, from
+    first[d] on. The best plan is in some state of every decision: value <= the least over d of the largest over s. A mixture of two plans
+    that differ in d, which the envelope allows, is none of the cases.
+    """
+
+    slopes: Floats  # [lines]
+    tops: Floats  # [lines, states of all decisions]
+    first: Ints  # [decisions]
+
+    def __call__(self, budgets: Floats) -> Floats:
+        """The bound at each budget."""
+        found = [np.maximum.reduceat((self.tops + self.slopes[:, None] * b).min(axis=0), self.first).min() for b in budgets.tolist()]
+        return np.array(found, dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Bound:
-    """The least of lines: value <= intercepts[i] + slopes[i] * budget, line i least between breaks[i - 1] and breaks[i]."""
+    """The least of lines: value <= intercepts[i] + slopes[i] * budget, line i least between breaks[i - 1] and breaks[i].
+
+    cases: a further bound, where there is one.
+    """
 
     intercepts: Floats
     slopes: Floats
     breaks: Floats
+    cases: Cases | None = None
 
     @staticmethod
     def of(lines: list[tuple[float, float]]) -> "Bound":
@@ -63,7 +86,8 @@ class Bound:
     def __call__(self, budgets: Floats) -> Floats:
         """The bound at each budget."""
         line = np.searchsorted(self.breaks, budgets)
-        return self.intercepts[line] + self.slopes[line] * budgets
+        lines = self.intercepts[line] + self.slopes[line] * budgets
+        return lines if self.cases is None else np.minimum(lines, self.cases(budgets))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -153,10 +177,11 @@ def _scale(columns: Floats) -> Floats:
     return np.where(spread > _EPS * size, spread, np.where(size > 0, size, 1.0))
 
 
-def envelope(elimination: Elimination) -> Envelope:
-    """All breakpoints of value against seconds, by recursive splitting of segments; the other channels are left free.
+def envelope(elimination: Elimination, tolerance: float = 0.0) -> Envelope:
+    """The breakpoints of value against seconds, by recursive splitting of segments; the other channels are left free.
 
-    Exact: a segment is final when no plan lies above it by more than 1e-9 of the range. Each level is one batched elimination.
+    A segment is final when no plan lies above it by more than `tolerance` of its value, or than 1e-9 of the range: with 0 all breakpoints
+    are found. The bound is proved in any case. Each level is one batched elimination.
     """
     model = elimination.model
     corners, maxima = elimination.maximise(np.array([_weights(model.constants, 0.0, 1.0), _weights(model.constants, 1.0, 0.0)]))
@@ -177,9 +202,11 @@ def envelope(elimination: Elimination) -> Envelope:
         pending: list[tuple[int, int]] = []
         for (a, b), w, choice, total, top in zip(segments, weights, found, found_totals, best, strict=True):
             level = float(w @ totals[a])
-            if w @ total - level > _EPS:
+            above = float(w @ total) - level
+            if above > _EPS:
                 points.append(choice)
                 totals.append(total)
+            if above > max(_EPS, tolerance * w[0] * abs(totals[a][0])):
                 pending += [(a, len(points) - 1), (len(points) - 1, b)]
             elif w[0] * value_unit > _EPS:
                 lines.append((max(float(top), level) / w[0], -w[1] / w[0]))
@@ -188,6 +215,17 @@ def envelope(elimination: Elimination) -> Envelope:
     order = np.lexsort((-table[:, 0], table[:, 1]))
     order = order[np.concatenate([[True], np.diff(np.maximum.accumulate(table[order, 0])) > 0])]
     return Envelope(np.array(points)[order], table[order], Bound.of(lines))
+
+
+def by_cases(elimination: Elimination, bound: Bound, budgets: Floats) -> Bound:
+    """The bound with one by cases, from the prices at these budgets and two on either side."""
+    near = np.searchsorted(bound.breaks, budgets)
+    lines = np.unique(np.clip(near[:, None] + np.arange(-2, 3), 0, len(bound.slopes) - 1))
+    constants = elimination.model.constants
+    tops = [np.concatenate(elimination.marginals(_weights(constants, 1.0, s))) for s in bound.slopes[lines].tolist()]
+    states = elimination.model.states[: elimination.model.decisions]
+    first = np.cumsum([0, *states[:-1]])
+    return replace(bound, cases=Cases(bound.slopes[lines], np.array(tops), first))
 
 
 def _weights(constants: Floats, value: float, seconds: float) -> Floats:

@@ -1,30 +1,40 @@
-"""Run the suite and write the record: python -m benchmarks.accuracy --networks cnn vit --budgets 0.5 --seeds 0 1 2.
+"""Run the suite and write the record: python -m benchmarks.accuracy --networks cnn lm --budgets 0.3 0.5 0.7 --seeds 0 1 2.
 
-Rows are kept in out/accuracy/rows.jsonl, trained dense networks and measured kernels beside them: an interrupted run goes on where
-it stopped, and a part can be run again by naming it. --contenders takes names of presets, of Torch-Pruning's pruners (tp-l2 ...)
-and criterion/NAME, which is that criterion under our allocation.
+Rows are kept in out/accuracy/, trained dense networks and measured kernels beside them: an interrupted run goes on where it
+stopped. --contenders takes names of presets and of Torch-Pruning's pruners (tp-taylor ...); --part criteria compares every
+criterion one-shot under our allocation; --part verify builds the networks of all rows and measures them against the dense one.
 """
 
 import argparse
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from benchmarks.rows import Rows, write_record
-from billhook.api import trace
-from billhook.progress import shown
+from billhook.compiler.engine import Engine
+from billhook.ir.progress import Progress, no_progress
+from billhook.passes.saliency_criteria import CRITERIA
 
 from . import data
 from .bench import Bench, open_engine
 from .contenders import CONTENDERS, Seen
-from .measure import dense_model, measure
-from .networks import NETWORKS, example
+from .extra import compensation_rows, fidelity_row
+from .measure import measure, verify
 from .summary import name, summarise
+from .tasks import TASKS, Trained
+from .torch_pruning import applies
+from .train import trained
 
 HOME = Path("out") / "accuracy"
-ROWS = Rows(HOME / "rows.jsonl", ("part", "network", "seed", "budget", "contender"))
-TRAIN, TEST = 4000, 2000
+KEYS = ("part", "network", "seed", "budget", "contender")
+ROWS = Rows(HOME / "rows.jsonl", KEYS)
+BUILT = Rows(HOME / "built.jsonl", ("network", "sizes"))
+FITS = Rows(HOME / "calibration.jsonl", ("network",))
+LACKS = "detection; NetAdapt; schedules other than one-shot with fine-tuning"
+PARTS = ("presets", "criteria", "fidelity", "compensation", "verify")
 
 
 def main() -> int:
@@ -32,44 +42,102 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--networks", nargs="*", choices=NETWORKS, default=[*NETWORKS])
-    parser.add_argument("--budgets", nargs="*", type=float, default=[0.5], help="shares of the dense network's measured latency")
+    parser.add_argument("--part", choices=PARTS, default="presets")
+    parser.add_argument("--networks", nargs="*", choices=TASKS, default=[*TASKS])
+    parser.add_argument("--budgets", nargs="*", type=float, default=[0.5, 0.3, 0.7], help="shares of the dense network's measured latency")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--contenders", nargs="*", default=[*CONTENDERS])
+    parser.add_argument("--contenders", nargs="*", default=None)
     parser.add_argument("--again", action="store_true", help="measure although there is a row")
     parser.add_argument("--record", action="store_true", help="only write the record from the rows that there are")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not options.record:
-        train, test = data.load(TRAIN, TEST)
         for network in options.networks:
-            for seed in options.seeds:
-                _run(network, seed, train, test, options)
-    rows = ROWS.read()
-    print(write_record("accuracy", summarise(rows), rows))
+            RUNS[options.part](network, options)
+    rows, built = ROWS.read(), BUILT.read()
+    print(write_record("accuracy", summarise(rows, built), rows, built=built, calibration=FITS.read(), lacks=LACKS))
     return 0
 
 
-def _run(network: str, seed: int, train: data.Split, test: data.Split, options: argparse.Namespace) -> None:
-    """All budgets and contenders on one dense network."""
-    cases = [(b, c) for b in options.budgets for c in options.contenders]
-    keys = {"part": "presets", "network": network, "seed": seed}
-    missing = [(b, c) for b, c in cases if options.again or ROWS.find(**keys, budget=b, contender=c) is None]
-    if not missing:
-        return
-    with shown() as progress, open_engine(HOME / "kernels.db", progress) as engine:
-        model = dense_model(network, seed, train, HOME / "dense", progress)
-        dense = data.score(model, test)
-        print(f"{network} seed {seed}: dense accuracy {dense.accuracy:.4f}, nll {dense.nll:.4f}", flush=True)
-        bench = Bench(trace(model, example()), engine, progress)
-        for budget in options.budgets:
-            scores = {"one_shot": [dense.accuracy, dense.nll], "fine_tuned": [dense.accuracy, dense.nll], "share": [1.0, 1.0, 1.0]}
-            ROWS.add({**keys, "budget": budget, "contender": "dense", **scores, "dense_s": bench.dense_latency().seconds})
-        for budget, contender in missing:
-            row = measure(network, seed, budget, contender, Seen(bench, model, train), test, progress)
-            ROWS.add(row)
-            print(f"{name(row)}: {row['share'][0]:.3f} of dense, {row['one_shot'][0]:.4f} -> {row['fine_tuned'][0]:.4f}", flush=True)
+@contextmanager
+def _bench(dense: Trained, progress: Progress = no_progress) -> Iterator[Bench]:
+    """The calibrated bench of a network's architecture."""
+    with open_engine(HOME / "kernels.db", progress) as engine:
+        yield _calibrated(dense, engine, progress)
 
+
+def _calibrated(dense: Trained, engine: Engine, progress: Progress) -> Bench:
+    bench = Bench(dense.model, dense.example, engine, progress)
+    known = FITS.find(network=dense.name)
+    found = bench.calibrate({s: (p, m) for s, p, m in known["shares"]} if known else None)
+    if known is None:
+        FITS.add({"network": dense.name, "shares": [[s, *pair] for s, pair in found.items()], "slope": bench.slope})
+    return bench
+
+
+def _contest(network: str, options: argparse.Namespace) -> None:
+    """All seeds, budgets and contenders on one network."""
+    part, tune = options.part, options.part == "presets"
+    named = options.contenders or (CONTENDERS if tune else tuple(f"criterion/{c}" for c in CRITERIA))
+    for seed in options.seeds:
+        dense = trained(network, seed, HOME / "dense", no_progress)
+        cases = [(b, c) for b in options.budgets for c in named if applies(c, dense.model)]
+        keys = {"part": part, "network": network, "seed": seed}
+        missing = [(b, c) for b, c in cases if options.again or ROWS.find(**keys, budget=b, contender=c) is None]
+        if not missing:
+            continue
+        found = data.score(dense.model, dense.test)
+        print(f"{network} seed {seed}: dense accuracy {found.accuracy:.4f}, nll {found.nll:.4f}", flush=True)
+        dense_scores = {"one_shot": [found.accuracy, found.nll], "fine_tuned": [found.accuracy, found.nll]}
+        with _bench(dense) as bench:
+            seen = Seen(bench, dense)
+            for budget, contender in missing:
+                ROWS.add({**keys, "budget": budget, "contender": "dense", **dense_scores, "expected_share": 1.0, "sizes": {}})
+                _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=tune))
+
+
+def _each(network: str, options: argparse.Namespace, rows: Callable[[Seen, float], Iterator[dict[str, object]]]) -> None:
+    """Rows of one kind for all seeds and budgets that have none."""
+    for seed in options.seeds:
+        keys = {"part": options.part, "network": network, "seed": seed}
+        missing = [b for b in options.budgets if options.again or ROWS.find(**keys, budget=b) is None]
+        if not missing:
+            continue
+        dense = trained(network, seed, HOME / "dense", no_progress)
+        with _bench(dense) as bench:
+            seen = Seen(bench, dense)
+            for budget in missing:
+                for row in rows(seen, budget):
+                    _say(ROWS, {**keys, "budget": budget, **row})
+
+
+def _verify(network: str, options: argparse.Namespace) -> None:
+    """Build and measure the networks of rows; equal sizes once."""
+    rows = [r for r in ROWS.read() if r["part"] == "presets" and r["network"] == network and r["seed"] in options.seeds and r["sizes"]]
+    rows = [r for r in rows if r["budget"] in options.budgets]
+    known = [b["sizes"] for b in BUILT.read() if b["network"] == network]
+    dense = trained(network, 0, HOME / "dense", no_progress)
+    with _bench(dense) as bench:
+        for row in rows:
+            if row["sizes"] not in known:
+                known.append(row["sizes"])
+                share = verify(bench, row["sizes"])
+                BUILT.add({"network": network, "sizes": row["sizes"], "share": share})
+                print(f"{name(row)}: expected {row['expected_share']:.3f}, measured {share[0]:.3f}", flush=True)
+
+
+def _say(rows: Rows, row: dict[str, object]) -> None:
+    rows.add(row)
+    print(name(row), {k: v for k, v in row.items() if k not in {*KEYS, "sizes"}}, flush=True)
+
+
+RUNS = {
+    "presets": _contest,
+    "criteria": _contest,
+    "fidelity": lambda network, options: _each(network, options, fidelity_row),
+    "compensation": lambda network, options: _each(network, options, compensation_rows),
+    "verify": _verify,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,19 +1,12 @@
-"""Who competes: ours, the presets, the criteria on our allocation, and Torch-Pruning's pruners."""
+"""Who competes: ours and the literature's presets over one allocation, and a criterion's plain sums under our exact allocation."""
 
-import copy
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
-
-import torch
-from torch import nn
-from torch.nn import functional as F
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
-from billhook.passes.allocate import solve
-from billhook.passes.allocation_presets import PRESETS, Preset, Task, within
+from billhook.passes.allocate import Problem, solve
+from billhook.passes.allocation_presets import PRESETS, Preset, Task, choose
 from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
@@ -22,25 +15,44 @@ from billhook.passes.saliency import Data, Floats, Scores, best_indices, retaine
 from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
 
+from .aim import CLOSE, nearest
 from .bench import Bench
-from .data import Split
+from .data import everywhere
+from .tasks import Trained
+from .torch_pruning import IMPORTANCES
 
-TORCH_PRUNING = ("tp-l2", "tp-group-norm", "tp-taylor")
-CONTENDERS = ("ours", "uniform", "halp", "mdp", "flops", "tp-group-norm", "smcp", "nvit", "tp-l2", "tp-taylor", "netadapt")
-SCORED = 8  # batches of 100 pictures
-PROBED = 2
+PEERS = tuple(IMPORTANCES)
+CONTENDERS = ("ours", "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
+SCORED, SCORED_BATCH = 8, 64
+PROBED, PROBED_BATCH = 2, 100
+_REFINED = 5  # solve, measure the chosen kernels, solve again
 
 
 @dataclass(slots=True)
 class Seen:
-    """What a contender may look at: training pictures only."""
+    """What a contender may look at: training samples only. scores: by criterion, each computed once."""
 
     bench: Bench
-    model: nn.Module
-    train: Split
+    trained: Trained
+    scores: dict[str, Scores] = field(default_factory=dict)
 
-    def data(self) -> Data:
-        return Data(self.train.loader(100), F.cross_entropy, SCORED)
+    def scored(self, criterion: str) -> Scores:
+        """Scores of the trained network by a criterion."""
+        if criterion not in self.scores:
+            data = Data(self.trained.train.loader(SCORED_BATCH), everywhere, SCORED)
+            program = self.program
+            self.scores[criterion] = score_axes(criterion, program, cut_graph(program, Plan({})), data)
+        return self.scores[criterion]
+
+    @property
+    def program(self) -> Program:
+        """The trained network's own program."""
+        return self.trained.program
+
+    def loss(self, plan: Plan) -> float:
+        """Loss of a plan on calibration samples, by batch statistics."""
+        data = [split(b) for b in self.trained.train.first(PROBED * PROBED_BATCH).loader(PROBED_BATCH)]
+        return plan_loss(self.program, plan, data, everywhere)
 
 
 class Ranking:
@@ -48,44 +60,49 @@ class Ranking:
 
     def __init__(self, preset: Preset, seen: Seen) -> None:
         self.preset, self.seen = preset, seen
-        program = seen.bench.program
-        self.scores: Scores = score_axes(preset.criterion, program, cut_graph(program, Plan({})), seen.data())
+        self.scores = seen.scored(preset.criterion)
         self.worth: Mapping[str, Floats] = {name: retained(s) for name, s in self.scores.items()}
-        self._probed_at: float | None = None
 
-    def sizes(self, goal: float, share: float) -> dict[str, int]:
-        """Sizes for `goal` predicted seconds. share: the latency that is wanted in the end, around which axes are probed, once."""
-        if self.preset.probes and self._probed_at != share:
-            self._probe(share)
-        return within(self.preset, self._task(), goal)
+    def sizes(self, share: float) -> dict[str, int]:
+        """Sizes at which the network is expected to take `share` of the dense latency."""
+        bench = self.seen.bench
+        if self.preset.probes:
+            self.probe(share)
+        found: list[dict[str, int]] = []
+        for _ in range(_REFINED):  # by kernels that were measured where it matters
+            task, goal = self._task(), bench.goal(share)
+            found.append(nearest(lambda aim, t=task: choose(self.preset, t, aim), bench.share, share, goal, 0.2 * goal, 4 * goal))
+            bench.refine(found[-1])
+            if abs(bench.share(found[-1]) / share - 1) <= CLOSE:
+                break
+        return min(found, key=lambda sizes: abs(bench.share(sizes) / share - 1))
 
     def plan(self, sizes: Mapping[str, int]) -> Plan:
         """The plan that keeps the best indices."""
-        program = self.seen.bench.program
+        program = self.seen.program
         kept = {n: best_indices(self.scores[n], s) for n, s in sizes.items() if s < program.axis(n).size}
         return make_plan(program, kept)
 
     def _task(self) -> Task:
         bench = self.seen.bench
-        calibration = [split(b) for b in self.seen.train.first(200).loader(100)]
-
-        def loss(sizes: Mapping[str, int]) -> float:
-            return plan_loss(bench.program, self.plan(sizes), calibration, F.cross_entropy)
-
+        loss = lambda sizes: self.seen.loss(self.plan(sizes))  # noqa: E731
         return preset_task(bench.program, self.worth, bench.candidates, bench.tables(), bench.operations, loss)
 
-    def _probe(self, share: float) -> None:
-        """Two rounds, as the compiler does: around a uniform cut, then around the plan found by them."""
+    def problem(self) -> Problem:
+        """The joint problem of this method's worths and the bench's costs."""
         bench = self.seen.bench
-        goal = share * bench.dense_prediction
-        base = within(PRESETS["uniform"], self._task(), goal)
-        loader = self.seen.train.loader(200)
+        return width_problem(bench.program, self.worth, bench.candidates, bench.tables())
+
+    def probe(self, share: float) -> None:
+        """Two rounds, as the compiler does: around a uniform cut, then around the plan found by them."""
+        bench, goal = self.seen.bench, self.seen.bench.goal(share)
+        base = choose(PRESETS["uniform"], self._task(), goal)
+        loader = self.seen.trained.train.loader(PROBED_BATCH)
         for turn in range(2):
             full = {name: sizes[-1] for name, sizes in bench.candidates.items()} | base
-            self.worth = probed_worth(bench.program, self.scores, bench.candidates, full, loader, F.cross_entropy, PROBED)
+            self.worth = probed_worth(self.seen.program, self.scores, bench.candidates, full, loader, everywhere, PROBED)
             if turn == 0:
-                base = dict(solve(width_problem(bench.program, self.worth, bench.candidates, bench.tables()), goal).sizes)
-        self._probed_at = share
+                base = dict(solve(self.problem(), goal).sizes)
 
 
 def preset_of(contender: str) -> Preset:
@@ -93,38 +110,3 @@ def preset_of(contender: str) -> Preset:
     if contender.startswith("criterion/"):
         return Preset(contender.removeprefix("criterion/"), blocks=True)
     return PRESETS[contender]
-
-
-def torch_pruning(name: str, model: nn.Module, example: torch.Tensor, ratio: float, batch: tuple[torch.Tensor, torch.Tensor]) -> nn.Module:
-    """A copy of the model cut by one of Torch-Pruning's pruners to a channel ratio, widths rounded to 8 as ours are."""
-    tp: Any = import_module("torch_pruning")
-    copied = copy.deepcopy(model).eval()
-    heads = {m.qkv: m.heads for m in copied.modules() if hasattr(m, "qkv")}
-    importances: dict[str, Callable[[], Any]] = {
-        "tp-l2": lambda: tp.importance.MagnitudeImportance(p=2),
-        "tp-group-norm": lambda: tp.importance.GroupMagnitudeImportance(p=2),
-        "tp-taylor": tp.importance.GroupTaylorImportance,
-    }
-    if name == "tp-taylor":
-        torch.autograd.backward(F.cross_entropy(copied(batch[0]), batch[1]))
-    pruner = tp.pruner.BasePruner(
-        copied,
-        example,
-        importance=importances[name](),
-        global_pruning=name != "tp-l2",  # l2: the same ratio everywhere, its default; the others rank all channels together
-        pruning_ratio=ratio,
-        max_pruning_ratio=0.9,
-        round_to=8 if not heads else None,
-        ignored_layers=[copied.head],
-        num_heads=heads,
-        prune_head_dims=True,
-        unwrapped_parameters=[(copied.positions, 2)] if hasattr(copied, "positions") else None,
-    )
-    pruner.step()
-    copied.zero_grad(set_to_none=True)
-    return copied
-
-
-def lowered(program: Program) -> Any:
-    """The graph of a program, free in its batch, as the engine takes it."""
-    return cut_graph(program, Plan({}))

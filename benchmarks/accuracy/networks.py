@@ -1,23 +1,20 @@
-"""The networks of the suite, plain PyTorch: a residual CNN and a vision transformer."""
+"""The networks of the suite, plain PyTorch: a residual CNN, a vision transformer, a segmenter, a language model."""
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from billhook.demo.net import ResNet
-from billhook.passes.recover import FinetuneConfig
+from .data import CONTEXT, LETTERS
 
-from .data import CLASSES, SHAPE
-
-NETWORKS = ("cnn", "vit")
+CLASSES = 100
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block; x: [N, tokens, width]."""
+    """Pre-norm transformer block; x: [N, tokens, width]. causal: a token sees itself and those before it."""
 
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
+    def __init__(self, width: int, heads: int, hidden: int, causal: bool = False) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
@@ -25,7 +22,7 @@ class Block(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, tokens, _ = x.shape
         q, k, v = self.qkv(self.norm1(x)).reshape(batch, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(batch, tokens, -1)
+        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).reshape(batch, tokens, -1)
         x = x + self.proj(mixed)
         return x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
 
@@ -33,7 +30,7 @@ class Block(nn.Module):
 class ViT(nn.Module):
     """Patches of 4x4, learned positions, mean over tokens; x: [N, 1, 16, 32]; result: logits [N, CLASSES]."""
 
-    def __init__(self, width: int = 64, depth: int = 2, heads: int = 4, hidden: int = 128) -> None:
+    def __init__(self, width: int = 64, depth: int = 3, heads: int = 4, hidden: int = 128) -> None:
         super().__init__()
         self.patches = nn.Conv2d(1, width, 4, stride=4)
         self.positions = nn.Parameter(torch.randn(1, 32, width) * 0.02)
@@ -45,18 +42,39 @@ class ViT(nn.Module):
         return self.head(self.norm(self.blocks(x)).mean(1))
 
 
-def build(name: str, seed: int) -> nn.Module:
-    """A network with fresh weights of this seed."""
-    torch.manual_seed(seed)
-    return ViT() if name == "vit" else ResNet((32, 64, 96), (1, 1, 1), CLASSES)
+class LanguageModel(nn.Module):
+    """Characters [N, CONTEXT] to logits of each next one, [N, CONTEXT, LETTERS]."""
+
+    def __init__(self, width: int = 64, depth: int = 3, heads: int = 4, hidden: int = 128) -> None:
+        super().__init__()
+        self.letters = nn.Embedding(LETTERS, width)
+        self.positions = nn.Parameter(torch.randn(1, CONTEXT, width) * 0.02)
+        self.blocks = nn.Sequential(*[Block(width, heads, hidden, causal=True) for _ in range(depth)])
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, LETTERS)
+
+    def forward(self, letters: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.blocks(self.letters(letters) + self.positions)))
 
 
-def training(name: str, seed: int) -> FinetuneConfig:
-    """How the dense network is trained."""
-    epochs, lr = (12, 3e-3) if name == "vit" else (5, 3e-3)
-    return FinetuneConfig(epochs=epochs, lr=lr, warmup=0.15, distill=0.0, seed=seed)
+class Segmenter(nn.Module):
+    """A small U-net (Ronneberger et al. 2015); x: [N, 1, 16, 32]; result: logits of each pixel, [N, 16, 32, 4]."""
+
+    def __init__(self, widths: tuple[int, int, int] = (16, 32, 48)) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.down1, self.down2, self.down3 = _pair(1, fine), _pair(fine, middle), _pair(middle, coarse)
+        self.up2, self.up1 = _pair(coarse + middle, middle), _pair(middle + fine, fine)
+        self.head = nn.Conv2d(fine, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = self.down1(x)
+        b = self.down2(F.max_pool2d(a, 2))
+        c = self.down3(F.max_pool2d(b, 2))
+        b = self.up2(torch.cat([F.interpolate(c, scale_factor=2.0), b], 1))
+        a = self.up1(torch.cat([F.interpolate(b, scale_factor=2.0), a], 1))
+        return self.head(a).permute(0, 2, 3, 1)
 
 
-def example() -> torch.Tensor:
-    """One input."""
-    return torch.zeros(1, *SHAPE) + 0.5
+def _pair(inputs: int, width: int) -> nn.Sequential:
+    first, second = nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.Conv2d(width, width, 3, padding=1, bias=False)
+    return nn.Sequential(first, nn.BatchNorm2d(width), nn.ReLU(), second, nn.BatchNorm2d(width), nn.ReLU())

@@ -28,7 +28,7 @@ from .reference import brute_force, dynamic_programming, merge, separable
 
 BUDGETS = 200
 LOW, HIGH = 0.15, 0.95  # shares of the dense cost
-HIGHS_SECONDS = 60.0
+HIGHS_SECONDS = 20.0
 
 
 def task_of(network: str, size: int) -> tuple[Task, dict[str, float]]:

@@ -47,7 +47,7 @@ def dynamic_programming(choices: Choices, budget: float, bins: int) -> float:
     return float(best.max())
 
 
-def merge(choices: Choices, budget: float, most: int = 2_000_000) -> float:
+def merge(choices: Choices, budget: float, most: int = 200_000) -> float:
     """Best value by merging Pareto sets one variable after the other (as SMCP does): exact. Raises MemoryError beyond `most` plans."""
     seconds, value = np.zeros(1), np.zeros(1)
     for values, costs in choices:

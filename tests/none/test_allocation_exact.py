@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billhook.ir.errors import BudgetError
-from billhook.passes.allocate import Problem, evaluate, front, solve
+from billhook.passes.allocate import Bound, Factor, Problem, Variable, evaluate, front, solve
+from billhook.passes.allocation_eliminate import Elimination
+from billhook.passes.allocation_lagrange import by_cases, envelope
+from billhook.passes.allocation_model import build_model
 
 SHARES = st.floats(0.0, 1.1)
 
@@ -93,17 +96,55 @@ def test_front_holds_every_vertex_of_the_concave_envelope(problem: Problem) -> N
     plans = brute_force(problem)
     if not len(plans.seconds):
         return
-    curve = front(problem, gap=1.0)
+    hull = envelope(Elimination(build_model(problem)))
     for budget in np.unique(plans.seconds):
         # the best mixture of two plans at this budget, by definition of the envelope
         low = plans.seconds <= budget
         rise = plans.value[~low][None, :] - plans.value[low][:, None]
         run = plans.seconds[~low][None, :] - plans.seconds[low][:, None]
         mixed = plans.value[low][:, None] + rise * (budget - plans.seconds[low])[:, None] / np.maximum(run, 1e-300)
-        envelope = max(plans.best(budget), float(mixed.max(initial=-np.inf)))
-        assert float(curve.bound(np.array([budget]))[0]) == pytest.approx(envelope, abs=1e-7)
-        if plans.best(budget) >= envelope - 1e-12:
-            assert curve.at(budget + 1e-9).value == pytest.approx(envelope, abs=1e-7)
+        concave = max(plans.best(budget), float(mixed.max(initial=-np.inf)))
+        assert float(hull.bound(np.array([budget]))[0]) == pytest.approx(concave, abs=1e-7)
+        if plans.best(budget) >= concave - 1e-12:
+            assert hull.totals[hull.totals[:, 1] <= budget + 1e-9, 0].max() == pytest.approx(concave, abs=1e-7)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems())
+def test_the_bound_by_cases_lies_between_the_plans_and_the_envelope(problem: Problem) -> None:
+    plans = brute_force(problem)
+    if not len(plans.seconds):
+        return
+    elimination = Elimination(build_model(problem))
+    budgets = np.unique(plans.seconds)
+    bound = envelope(elimination).bound
+    tight = by_cases(elimination, bound, budgets)(budgets)
+    assert (tight <= bound(budgets) + 1e-9).all()
+    assert (tight >= np.array([plans.best(b) for b in budgets]) - 1e-7).all()
+
+
+def test_cases_exclude_mixtures_of_plans() -> None:
+    """Two plans and nothing between them: the envelope is the line, the cases are the step."""
+    problem = Problem({"a": Variable((1, 2), np.array([0.0, 1.0]))}, (Factor("k", ("a",), np.array([1.0, 2.0])),))
+    elimination = Elimination(build_model(problem))
+    bound = envelope(elimination).bound
+    middle = np.array([1.5])
+    assert bound(middle)[0] == pytest.approx(0.5)
+    steep = Bound.of([(-99.0, 100.0), (-1.0, 1.0), (1.0, 0.0)])  # another price, as a network's other axes bring
+    assert by_cases(elimination, steep, middle)(middle)[0] == pytest.approx(0.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(problems(), st.sampled_from([0.0, 0.01, 0.1]))
+def test_a_tolerance_loosens_the_envelope_by_no_more_than_that(problem: Problem, tolerance: float) -> None:
+    plans = brute_force(problem)
+    if not len(plans.seconds):
+        return
+    exact, loose = (envelope(Elimination(build_model(problem)), t) for t in (0.0, tolerance))
+    budgets = np.unique(plans.seconds)
+    slack = tolerance * max(np.abs(exact.totals[:, 0]).max(), 1e-9)
+    assert (loose.bound(budgets) >= exact.bound(budgets) - 1e-7).all()
+    assert (loose.bound(budgets) <= exact.bound(budgets) + slack + 1e-7).all()
 
 
 @settings(max_examples=40, deadline=None)
