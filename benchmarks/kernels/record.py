@@ -92,12 +92,12 @@ def write_record(rows: Iterable[dict[str, Any]], home: Path = HOME) -> Path:
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     environment = {"date": date, **asdict(machine), "versions": dict(machine.versions)}
     home.mkdir(parents=True, exist_ok=True)
-    path = home / f"{_slug(machine)}-{date}.json"
+    path = home / f"{slug(machine)}-{date}.json"
     path.write_text(json.dumps({"environment": environment, "summary": summarise(table), "rows": table}, indent=1) + "\n", encoding="utf-8")
     return path
 
 
-def _slug(machine: Machine) -> str:
+def slug(machine: Machine) -> str:
     """The processor's model as part of a file name."""
     name = re.sub(r"\(.*?\)|[0-9/]+$|processor|cpu", "", machine.cpu.lower())
     return re.sub(r"[^a-z0-9]+", "-", name).strip("-") or "unknown"
