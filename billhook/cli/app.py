@@ -132,7 +132,7 @@ def compile_(
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
     device_: DeviceOption = None,
-    precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, or bf16 with AVX512-BF16.")] = "fp32",
+    precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, bf16 or int8.")] = "fp32",
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
