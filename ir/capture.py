@@ -1,22 +1,27 @@
 """Capture: from the user's module to a Program, by torch.export, else by a concrete trace of one run."""
 
+import contextlib
 import copy
+import gc
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.fx._lazy_graph_module import _use_lazy_graph_module  # pyright: ignore[reportPrivateUsage]
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
+from .deferred import DeferredGraphModule
 from .errors import CaptureError, DataError
 from .inline import inline_regions
 from .program import Program
 from .tensors import tensors_in
+from .unlift import unlift
 
 Args = tuple[Any, ...]
 Kwargs = Mapping[str, Any]
@@ -69,14 +74,24 @@ def _first_line(failure: Exception) -> str:
 
 
 def _export(model: torch.nn.Module, args: Args, kwargs: dict[str, Any]) -> fx.GraphModule:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _use_lazy_graph_module(True), _without_collection():
         warnings.simplefilter("ignore")
-        exported = torch.export.export(model, args, kwargs, strict=False)
-        unlifted: Any = exported.module(check_guards=False)
-    graph = fx.GraphModule(unlifted, unlifted.graph, "Captured")
+        graph = unlift(torch.export.export(model, args, kwargs, strict=False), "Captured")
     inline_regions(graph)
     _check_sizes(graph)
     return graph
+
+
+@contextlib.contextmanager
+def _without_collection() -> Generator[None]:
+    """Tracing makes many objects that live to its end: looking for garbage among them, again and again, is a tenth of its time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _check_sizes(graph: fx.GraphModule) -> None:
@@ -137,7 +152,7 @@ def _lift_state(traced: fx.GraphModule, state: list[tuple[str, torch.Tensor]]) -
             mapping[node] = graph.node_copy(node, lambda n: mapping[n])
         mapping[node].meta.update(node.meta)
     graph.lint()
-    module = fx.GraphModule(root, graph, "Captured")
+    module = DeferredGraphModule(root, graph, "Captured")
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     for node in module.graph.nodes:
         value = node.meta.get("val", root.get(str(node.target)) if node.op == "get_attr" else None)

@@ -4,10 +4,12 @@ from typing import Any, cast
 
 from torch import fx
 
+from .deferred import DeferredGraphModule
+
 INLINED = "wrap_with_set_grad_enabled", "wrap_with_autocast"
 
 
-def inline_regions(module: fx.GraphModule) -> None:
+def inline_regions(module: DeferredGraphModule) -> None:
     """Replace every wrapped region by its nodes, in place. Autocast that is on stays wrapped: it changes what operators compute."""
     changed = True
     while changed:
@@ -16,7 +18,7 @@ def inline_regions(module: fx.GraphModule) -> None:
             _inline(module, node)
         changed = bool(regions)
     module.graph.eliminate_dead_code()
-    module.recompile()
+    module.defer()
 
 
 def _region(node: fx.Node) -> int | None:
