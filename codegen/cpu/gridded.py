@@ -31,7 +31,14 @@ class OnGrid:
 
     def load(self, index: Any, lanes: int) -> Any:
         """The real numbers from `index` on."""
-        stored = self.bytes[index] if lanes == 1 else self.bytes[T.ramp(index, 1, lanes)]
+        return self.real(self.stored(index, lanes), lanes)
+
+    def stored(self, index: Any, lanes: int) -> Any:
+        """The bytes from `index` on; they are in the order of the real numbers."""
+        return self.bytes[index] if lanes == 1 else self.bytes[T.ramp(index, 1, lanes)]
+
+    def real(self, stored: Any, lanes: int) -> Any:
+        """What bytes stand for."""
         return (T.cast(stored, _typed("float32", lanes)) - _spread(self.zero, lanes)) * _spread(self.step, lanes)
 
     def store(self, index: Any, value: Any, lanes: int) -> None:

@@ -12,6 +12,7 @@ from billhook.ir.workload import Call, TensorType, Workload
 
 from . import epilogue
 from .candidate import Candidate, candidate
+from .gridded import OnGrid
 from .packing import pack_parameter, padded
 from .reduced import is_float, storages
 from .segments import Axis, segments
@@ -102,15 +103,17 @@ def _window(pool: Pool, data: Any, plane: Any, down: tuple[Run, Any], across: tu
     """The pooled vector of one output pixel."""
     (y, i), (x, j), lanes = down, across, pool.source.block
     wide = min(_SUMS, x.length)
+    whole = None if pool.average or not isinstance(data, OnGrid) else data  # the largest byte stands for the largest number
     empty = splat(0.0 if pool.average else -3.4e38, lanes)
-    parts = [register(lanes, empty) for _ in range(wide)]
+    parts = [register(lanes, empty) if whole is None else register(lanes, dtype="uint8") for _ in range(wide)]
 
     def combine(part: Any, row: Any, q: Any) -> None:
         column = x.first + j * x.stride + q * x.step
-        value = load(data, ((plane + row) * pool.source.width + column) * lanes, lanes)
+        place = ((plane + row) * pool.source.width + column) * lanes
         if pool.average:
-            accumulate(part, value, lanes)
+            accumulate(part, load(data, place, lanes), lanes)
         else:
+            value = load(data, place, lanes) if whole is None else whole.stored(place, lanes)
             store(part, 0, T.max(load(part, 0, lanes), value), lanes)
 
     with loop(0, y.length) as r:
@@ -127,6 +130,8 @@ def _window(pool: Pool, data: Any, plane: Any, down: tuple[Run, Any], across: tu
         else:
             store(parts[0], 0, T.max(load(parts[0], 0, lanes), load(part, 0, lanes)), lanes)
     total = load(parts[0], 0, lanes)
+    if whole is not None:
+        return bind(whole.real(total, lanes))
     return bind(total * splat(pool.scale / (y.divisor * x.divisor), lanes) if pool.average else total)
 
 

@@ -122,7 +122,7 @@ def bind(value: Any) -> Any:
 def register(lanes: int, value: Any | None = None, dtype: str = "float32") -> Any:
     """A one-vector accumulator, initialised to `value` (zero if None)."""
     buffer = T.alloc_buffer((lanes,), dtype)
-    zero = T.int32(0) if dtype == "int32" else T.float32(0.0)
+    zero = {"int32": T.int32, "uint8": T.uint8}.get(dtype, T.float32)(0)
     store(buffer, 0, T.broadcast(zero, lanes) if value is None else value, lanes)
     return buffer
 
