@@ -48,10 +48,14 @@ class OnGrid:
             signed = value * _spread(self.inverse, lanes) + _spread(self.zero - T.float32(_SIGNED), lanes)
             T.buffer_store(self.bytes, T.call_pure_extern(_typed("uint8", lanes), f"{_PACK}_{lanes}", signed), where)
             return
+        T.buffer_store(self.bytes, T.cast(self.nearest(value, lanes), _typed("uint8", lanes)), where)
+
+    def nearest(self, value: Any, lanes: int) -> Any:
+        """The nearest bytes as int32."""
         place = value * _spread(self.inverse, lanes) + _spread(self.zero, lanes)
         clipped = T.min(T.max(place, _spread(T.float32(0.0), lanes)), _spread(T.float32(255.0), lanes))
         bits = T.reinterpret(_typed("int32", lanes), clipped + _spread(T.float32(_TO_INTEGER), lanes))
-        T.buffer_store(self.bytes, T.cast(bits, _typed("uint8", lanes)), where)
+        return T.bitwise_and(bits, _spread(T.int32(255), lanes))
 
     @property
     def offset(self) -> Any:

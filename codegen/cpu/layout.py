@@ -16,6 +16,7 @@ from .vector import flat_kernel, load, loop, store
 from .window import Feature, feature
 
 NAME = "layout"
+_WORD, _IMAGE_BLOCK = 4, 8  # bytes of a word; channels of a block, and pixels, that make a vector of 64-bit words
 
 
 def candidates(workload: Workload, _target: Target) -> tuple[Candidate, ...]:
@@ -36,6 +37,9 @@ def lower(workload: Workload, _choice: Candidate, _target: Target) -> Any:
     goal = copies[-1]
 
     def body(*buffers: Any) -> None:
+        if _is_image(copies[0], goal, buffers[-1]):
+            _pack_image(copies[0], buffers[0], goal, buffers[-1])
+            return
         first = 0
         for source, buffer in zip(copies[:-1], buffers[:-1], strict=True):
             _copy(source, buffer, goal, buffers[-1], first)
@@ -88,6 +92,25 @@ def _flattening(workload: Workload) -> tuple[Feature, ...] | None:
     if source is None or out.block or out.shape != (source.batch, per_sample):
         return None
     return source, Feature(source.batch, source.channels, source.height, source.width, 1)
+
+
+def _is_image(source: Feature, goal: Feature, write: Any) -> bool:
+    """Whether a row-major map of few channels, all of the goal's, becomes bytes in blocks of eight channels."""
+    few = source.block == 1 and source.channels == goal.channels <= _WORD and goal.block == _IMAGE_BLOCK
+    return few and isinstance(write, OnGrid) and source.height * source.width % _IMAGE_BLOCK == 0
+
+
+def _pack_image(source: Feature, read: Any, goal: Feature, write: OnGrid) -> None:
+    """Eight pixels at a time: their channels put together in words, and the upper bytes of a block left as they fall."""
+    area = source.height * source.width
+    with loop(0, source.batch) as n, loop(0, area // _IMAGE_BLOCK) as i:
+        word = None
+        for c in range(source.channels):
+            byte = write.nearest(load(read, (n * source.channels + c) * area + i * _IMAGE_BLOCK, _IMAGE_BLOCK), _IMAGE_BLOCK)
+            shifted = byte if c == 0 else T.shift_left(byte, T.broadcast(T.int32(8 * c), _IMAGE_BLOCK))
+            word = shifted if word is None else T.bitwise_or(word, shifted)
+        pixels = T.reinterpret(f"uint8x{_IMAGE_BLOCK**2}", T.cast(word, f"int64x{_IMAGE_BLOCK}"))
+        T.buffer_store(write.bytes, pixels, [T.ramp((n * area + i * _IMAGE_BLOCK) * goal.block, 1, _IMAGE_BLOCK**2)])
 
 
 def _copy(source: Feature, read: Any, goal: Feature, write: Any, first: int) -> None:

@@ -35,6 +35,12 @@ def _cat() -> Workload:
     return b.finish(1, 36, 5, 5, blocked=True)
 
 
+def _image(channels: int) -> Workload:
+    b = WorkloadBuilder()
+    b.call("billhook.layout", b.tensor(2, channels, 8, 6))
+    return b.finish(2, channels, 8, 6, blocked=True)
+
+
 EXACT = {
     "3x3": conv((1, 32, 7, 14), 48, 3, epilogue=("residual", "relu")),
     "3x3-odd-widths": conv((1, 61, 5, 11), 56, 3, epilogue=("silu",)),
@@ -75,6 +81,14 @@ def test_other_kernels_convert_what_they_read_and_write(name: str) -> None:
 
 def test_what_has_no_template_stays_real() -> None:
     assert lower.candidates(on_grids(conv((1, 32, 7, 7), 32, 3, groups=2)), ZEN4) == ()
+
+
+@needs_vnni
+@pytest.mark.parametrize("channels", [1, 3, 4, 5])
+def test_an_image_is_put_on_its_grid(channels: int) -> None:
+    workload = on_grids(_image(channels), inputs=False)
+    (only,) = lower.candidates(workload, ZEN4)
+    assert wrong(workload, only) is None
 
 
 @needs_vnni
