@@ -10,11 +10,20 @@ CLOSE = 0.015  # of the wanted latency
 _TRIALS = 7
 
 
-def nearest(make: Callable[[float], T], latency: Callable[[T], float], wanted: float, start: float, low: float, high: float) -> T:
+def nearest(
+    make: Callable[[float], T],
+    latency: Callable[[T], float],
+    wanted: float,
+    start: float,
+    low: float,
+    high: float,
+    power: float = 1.0,
+) -> T:
     """make(setting), for a setting between low and high (latency rises with it) whose latency is `wanted` within CLOSE.
 
     Where a method's widths are too coarse for that, the slower of the two neighbours: no method is to look worse for being faster.
-    start: the setting that is tried first. Raises BudgetError where no setting gives a network.
+    start: the setting that is tried first; power: of the latency, to which the setting is about proportional. Raises BudgetError
+    where no setting gives a network.
     """
     found: list[tuple[float, T]] = []
     setting = start
@@ -29,7 +38,7 @@ def nearest(make: Callable[[float], T], latency: Callable[[T], float], wanted: f
         if abs(off) <= CLOSE / 2:
             break
         low, high = (setting, high) if off < 0 else (low, setting)
-        proposal = setting / (1 + off)
+        proposal = setting / (1 + off) ** power
         setting = proposal if low < proposal < high else (low + high) / 2
     if not found:
         raise BudgetError("no setting of this method gives a network")

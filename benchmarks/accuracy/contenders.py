@@ -1,11 +1,11 @@
 """Who competes: ours and the literature's presets over one allocation, and a criterion's plain sums under our exact allocation."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
-from billhook.passes.allocate import Problem, solve
+from billhook.passes.allocate import Problem, evaluate, front, solve
 from billhook.passes.allocation_presets import PRESETS, Preset, Task, choose
 from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
@@ -70,12 +70,26 @@ class Ranking:
             self.probe(share)
         found: list[dict[str, int]] = []
         for _ in range(_REFINED):  # by kernels that were measured where it matters
-            task, goal = self._task(), bench.goal(share)
-            found.append(nearest(lambda aim, t=task: choose(self.preset, t, aim), bench.share, share, goal, 0.2 * goal, 4 * goal))
+            goal = bench.goal(share)
+            found.append(nearest(self._chooser(), bench.share, share, goal, 0.2 * goal, 4 * goal))
             bench.refine(found[-1])
             if abs(bench.share(found[-1]) / share - 1) <= CLOSE:
                 break
         return min(found, key=lambda sizes: abs(bench.share(sizes) / share - 1))
+
+    def _chooser(self) -> Callable[[float], dict[str, int]]:
+        """Sizes for a goal in seconds. Of a preset that counts operations: the front over these is drawn once."""
+        task = self._task()
+        if self.preset.cost != "operations" or task.operations is None:
+            return lambda goal: choose(self.preset, task, goal)
+        points = front(task.operations).points
+        seconds = [evaluate(task.problem, p.sizes).seconds for p in points]
+
+        def choose_point(goal: float) -> dict[str, int]:
+            within = [p for p, s in zip(points, seconds, strict=True) if s <= goal]
+            return dict(max(within or points[:1], key=lambda p: p.value).sizes)
+
+        return choose_point
 
     def plan(self, sizes: Mapping[str, int]) -> Plan:
         """The plan that keeps the best indices."""

@@ -37,7 +37,7 @@ def _peer(contender: str, seen: Seen, share: float) -> tuple[nn.Module, dict[str
         model = pruned(contender, trained.model, (batch[0], batch[1]), 1 - kept)
         return model, dict(sizes_of(model, bench.program))
 
-    found = nearest(make, lambda made: bench.share(made[1]), share, share, 0.05, 1.0)
+    found = nearest(make, lambda made: bench.share(made[1]), share, share**0.5, 0.3, 1.0, 0.5)
     bench.refine(found[1])
     return found
 
