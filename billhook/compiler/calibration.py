@@ -40,5 +40,5 @@ def _pieces(given: tuple[torch.Tensor, ...], example: tuple[torch.Tensor, ...]) 
             f"calibration: the data's inputs have shapes {shapes} per sample, the example {[tuple(t.shape[1:]) for t in example]}"
         )
     size = len(example[0])
-    cut = [t.split(size) for t in given]
-    return [piece for piece in zip(*cut, strict=True) if len(piece[0]) == size]
+    whole = min(len(t) for t in given) // size
+    return [tuple(t[i * size : (i + 1) * size] for t in given) for i in range(whole)]

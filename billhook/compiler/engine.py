@@ -127,12 +127,12 @@ class Engine:
     def build(self, graph: fx.GraphModule, example: Example) -> Build:
         """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""
         inputs = tuple(t.detach() for t in tensors_in(example))
-        reference: tuple[torch.Tensor, ...] = ()
+        reference: list[torch.Tensor] = []
         if self.precision.name == "int8":
             real = self._real(graph, example)
             found = self._in_int8(real, example)
             network = found.partition.network
-            reference = tuple(t.float() for t in run_quantised(real.network, found.quantisation, inputs))
+            reference = [t.float() for t in run_quantised(real.network, found.quantisation, inputs)]
         else:
             network = self.lower(graph, example).network
         artifact = self.backend.build(network, self.choices(network), self.target)

@@ -92,7 +92,7 @@ def test_kernels_are_told_the_grids_of_their_tensors_in_order() -> None:
         if last is None:
             continue
         names = [(*kernel.inputs[:-1], kernel.output)[i] for i in on_grid(without_grids(kernel.workload))]
-        assert network.constants[kernel.inputs[last]].tolist() == [[grids[n].step, grids[n].zero] for n in names]
+        assert torch.equal(network.constants[kernel.inputs[last]], torch.tensor([[grids[n].step, grids[n].zero] for n in names]))
 
 
 def test_a_pooling_keeps_the_grid_so_that_it_is_exact() -> None:
@@ -149,7 +149,7 @@ def test_references_are_renumbered_there_and_back() -> None:
 
 
 def test_calibration_takes_the_example_or_pieces_of_the_data() -> None:
-    example = ((torch.randn(2, 3),), {})
+    example: tuple[tuple[torch.Tensor], dict[str, torch.Tensor]] = ((torch.randn(2, 3),), {})
     (alone,) = calibration_batches(None, example)
     assert torch.equal(alone[0], example[0][0])
     data = [(torch.randn(5, 3), torch.zeros(5))] * 40
