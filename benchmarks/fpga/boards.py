@@ -1,6 +1,7 @@
 """The best design of each board for the same network."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import torch
 
@@ -13,6 +14,7 @@ from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
 from billhook.passes.analyse import ANALYSIS
 
+from .dataflow import dataflow
 from .task import NETWORKS
 
 
@@ -25,6 +27,7 @@ def run_boards(rows: Rows, say: Callable[[str], None]) -> None:
         for board in BOARDS:
             best = search(layers, board)[0]
             ceilings = board.ceilings
+            streamed = dataflow(layers, best.resources.dsp)
             rows.add(
                 {
                     "part": "board",
@@ -33,7 +36,9 @@ def run_boards(rows: Rows, say: Callable[[str], None]) -> None:
                     **summary(best),
                     "of": {"dsp": ceilings.dsp, "bram": ceilings.bram, "lut": ceilings.lut},
                     "design": str(best.accelerator),
+                    "accelerator": asdict(best.accelerator),
                     "macs": sum(s.macs for s in layers),
+                    "dataflow": asdict(streamed) if streamed else None,
                     "clock_mhz": board.clock,
                     "clock_is": "assumed",
                 }

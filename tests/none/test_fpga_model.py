@@ -17,7 +17,7 @@ from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.memory import IDEAL, Memory
 from billhook.codegen.fpga.operations import Attention, Norm, run_operation
 from billhook.codegen.fpga.pricing import Pricer
-from billhook.codegen.fpga.resources import estimate, memory_blocks, multipliers
+from billhook.codegen.fpga.resources import COUNTED, estimate, features, fit, memory_blocks, multipliers
 from billhook.codegen.fpga.search import fits, search
 from billhook.codegen.fpga.shape import LayerShape, MapShape
 from billhook.codegen.fpga.tiling import tilings
@@ -181,6 +181,16 @@ def test_weights_that_are_not_finite_are_refused() -> None:
         net.weight[0, 0, 0, 0] = math.nan
     with pytest.raises(DataError, match="NaN or infinite"):
         compile_fpga(net, torch.zeros(1, 3, 8, 8), FpgaOptions(find_board("pynq-z2"), 1.0, SMALL), None)
+
+
+def test_a_fit_follows_the_designs_and_keeps_what_they_do_not_tell() -> None:
+    counted = COUNTED["xcup"][0]
+    designs = [Accelerator(4, 4, 4), Accelerator(8, 8, 4), Accelerator(16, 8, 8), Accelerator(16, 16, 8), Accelerator(32, 16, 16)]
+    doubled = [round(float(2 * features(d) @ counted)) for d in designs]
+    found = fit(designs, doubled, counted)
+    assert max(abs(float(features(d) @ found) / c - 1) for d, c in zip(designs, doubled, strict=True)) < 0.02
+    alone = fit(designs[:1], [round(float(features(designs[0]) @ counted))], counted)
+    assert np.allclose(alone, counted, rtol=1e-3)
 
 
 def test_estimates_grow_with_the_array() -> None:
