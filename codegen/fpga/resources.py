@@ -68,7 +68,8 @@ def fit(designs: Sequence[Accelerator], counts: Sequence[int], expected: Coeffic
     """
     rows = np.array([features(d) / c for d, c in zip(designs, counts, strict=True)])
     pull = _TRUST * np.diag(1 / expected)
-    return np.linalg.lstsq(np.vstack([rows, pull]), np.concatenate([np.ones(len(rows)), _TRUST * np.ones(len(expected))]))[0]
+    goals = np.concatenate([np.ones(len(rows)), _TRUST * np.ones(len(expected))])
+    return np.asarray(np.linalg.lstsq(np.vstack([rows, pull]), goals)[0], dtype=np.float64)
 
 
 # For `features`, of tables and of flip-flops: counted from the Verilog (adders, comparators and shifters by their bits).
