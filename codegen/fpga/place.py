@@ -46,8 +46,9 @@ def place_and_route(accelerator: Accelerator, seed: int = 1, goal: float = 80.0)
         done = subprocess.run([sys.executable, *command], cwd=folder, capture_output=True, text=True, check=False)
         found = _CLOCK.findall(done.stdout + done.stderr)
         if done.returncode or not found:
-            lines = [line for line in (done.stderr or done.stdout).splitlines() if "ERROR" in line or done.returncode]
-            raise ToolchainError(f"nextpnr fails on {accelerator}: {(lines or ['no clock in its report'])[0]}")
+            said = (done.stderr or done.stdout).splitlines()
+            lines = [line for line in said if "ERROR" in line] or said[-1:] or ["nothing said"]
+            raise ToolchainError(f"nextpnr fails on {accelerator}: {lines[0].strip()}")
         report = folder / "report.json"
         if report.exists():
             clocks = json.loads(report.read_text())["fmax"]
