@@ -57,7 +57,7 @@ def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, .
 def candidates_bytes(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """The same for data on a grid."""
     conv = conv_of(workload)
-    if conv is None or not multiplies_bytes(workload) or conv.source.block % INT8.group:
+    if conv is None or conv.source.block % INT8.group or not multiplies_bytes(workload, conv.source.channels * conv.taps):
         return ()
     found = candidates(workload, target, tiles=9)
     wide = [c for c in found if c["vectors"] > 1] or found

@@ -32,7 +32,8 @@ _GROUP = INT8.group
 
 def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """A few tiles, or () if the anchor is not a depthwise convolution of bytes between maps of the same block. x86 only."""
-    if not multiplies_bytes(workload) or not has_feature(target, INT8_DOT):
+    conv = conv_of(workload)
+    if conv is None or not multiplies_bytes(workload, conv.taps) or not has_feature(target, INT8_DOT):
         return ()
     found = depthwise.candidates(workload, target)
     return tuple(Candidate(NAME, c.params) for c in found)

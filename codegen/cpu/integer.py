@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 
 from billhook.codegen.tvm_any import T
-from billhook.ir.grids import QUINT8, Integers
+from billhook.ir.grids import MOST, QUINT8, Integers
 from billhook.ir.workload import Workload
 
 from .gridded import OnGrid
 from .vector import accumulate, bind, load, loop, register
+
+_MOST_PRODUCTS = 2**31 // (255 * MOST) // 2  # half of the range is for the correction
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,6 @@ def pack_tables(integers: Integers, steps: np.ndarray, channels: int) -> np.ndar
     return full.reshape(-1)
 
 
-def multiplies_bytes(workload: Workload) -> bool:
-    """Whether the anchor's data is on a grid."""
-    return workload.inputs[0].dtype == QUINT8
+def multiplies_bytes(workload: Workload, products: int) -> bool:
+    """Whether the anchor's data is on a grid, and sums of so many products cannot leave an int32."""
+    return workload.inputs[0].dtype == QUINT8 and products <= _MOST_PRODUCTS

@@ -77,7 +77,7 @@ def candidates_reduced(workload: Workload, target: Target) -> tuple[Candidate, .
 def candidates_bytes(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     """The same for data on a grid, of a number of columns that is a multiple of four."""
     layer = linear_of(workload)
-    if layer is None or not multiplies_bytes(workload) or layer.depth % INT8.group:
+    if layer is None or layer.depth % INT8.group or not multiplies_bytes(workload, layer.depth):
         return ()
     found = candidates(workload, target, count=6)
     wide = [c for c in found if c["vectors"] > 1] or found

@@ -79,6 +79,13 @@ def test_other_kernels_convert_what_they_read_and_write(name: str) -> None:
     assert wrong(workload, first) is None
 
 
+def test_sums_that_might_leave_int32_are_of_real_numbers() -> None:
+    short, long = (on_grids(_linear(1, depth, 16)) for depth in (33_000, 33_200))
+    assert lower.multiplies_bytes(short, ZEN4)
+    assert lower.candidates(long, ZEN4)
+    assert not lower.multiplies_bytes(long, ZEN4)
+
+
 def test_what_has_no_template_stays_real() -> None:
     assert lower.candidates(on_grids(conv((1, 32, 7, 7), 32, 3, groups=2)), ZEN4) == ()
 
