@@ -74,11 +74,20 @@ def _roles(ctx: Context, a: dict[str, Any], out_dim: int, in_dim: int, depthwise
 
 
 def _spatial(ctx: Context, node: fx.Node, a: dict[str, Any], x: tuple[Term, ...], channel: int, out: Term) -> Result:
-    ctx.freeze(node, SPATIAL, *x[channel + 1 :])
-    ctx.extent(*ctx.dims(a["weight"])[2:])
+    """A window of one, moved by one, over the dimension as it is: there index i of the result is made from index i alone."""
+    windows = ctx.dims(a["weight"])[2:]
+    ctx.extent(*windows)
     if a["bias"] is not None:
         ctx.equate(node, out, ctx.dims(a["bias"])[0])
-    return (*x[:channel], out, *ctx.positions(node, ctx.shape(node)[channel + 1 :]))
+    whole = "transpose" not in str(node.target) and not a.get("transposed")
+    strides = list(a["stride"]) * (1 if len(a["stride"]) == len(windows) else len(windows))
+    result = list(ctx.positions(node, ctx.shape(node)[channel + 1 :]))
+    for i, (term, window, stride) in enumerate(zip(x[channel + 1 :], windows, strides, strict=True)):
+        if whole and window.size == stride == 1 and term.size == result[i].size:  # equal sizes: no padding
+            result[i] = term
+        else:
+            ctx.freeze(node, SPATIAL, term)
+    return (*x[:channel], out, *result)
 
 
 @rule("aten.linear")

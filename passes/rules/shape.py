@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from billhook.passes.unify import Atom, Term, cat, prod, resolve
+from billhook.passes.unify import Atom, Term, atoms, cat, prod, resolve
 
 from .context import Context, Result, TermSize
 from .contraction import unsolved
@@ -271,12 +271,38 @@ def channel_shuffle(ctx: Context, node: fx.Node) -> Result:
     return tuple(x)
 
 
-@rule("aten.flip", "aten.roll")
+@rule("aten.flip")
 def reorder(ctx: Context, node: fx.Node) -> Result:
+    """No concatenation of runs says that every index goes elsewhere."""
     a = ctx.bind(node)
     x = list(ctx.dims(a["self"]))
-    for dim in a["dims"] or range(len(x)):
-        fresh = Atom(x[dim].size)
-        ctx.freeze(node, "indices are moved by position", x[dim], fresh)
-        x[dim] = fresh
+    for dim in a["dims"]:
+        x[dim] = _elsewhere(ctx, node, x[dim])
     return tuple(x)
+
+
+@rule("aten.roll")
+def roll(ctx: Context, node: fx.Node) -> Result:
+    """What leaves at the end comes in at the front: two segments change places. Positions stay whole, for what looks at them next."""
+    a = ctx.bind(node)
+    x, dims, shifts = list(ctx.dims(a["self"])), [int(d) % len(ctx.dims(a["self"])) for d in a["dims"]], list(a["shifts"])
+    if len(set(dims)) != len(shifts):
+        return tuple(_elsewhere(ctx, node, term) for term in x)
+    for k, dim in enumerate(dims):
+        term, shift = x[dim], shifts[k] % max(1, x[dim].size)
+        if shift == 0:
+            shifts[k] = 0
+        elif all(atom.frozen for atom in atoms(term)):
+            x[dim] = _elsewhere(ctx, node, term)
+        else:
+            front, back = ctx.split(node, term, term.size - shift)
+            x[dim], shifts[k] = cat([back, front]), TermSize(back)
+    ctx.edit(node, {"shifts": shifts})
+    return tuple(x)
+
+
+def _elsewhere(ctx: Context, node: fx.Node, term: Term) -> Term:
+    """A new dimension whose indices are those of another in an order that types cannot say: both stay whole."""
+    fresh = Atom(term.size)
+    ctx.freeze(node, "indices are moved by position", term, fresh)
+    return fresh

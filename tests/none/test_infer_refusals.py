@@ -75,7 +75,8 @@ def test_an_unknown_operator_is_refused_with_node_operator_and_line() -> None:
 ORDER_OR_DATA: list[tuple[Operator, int, str | None, str]] = [
     (lambda x: x[:, torch.argsort(x[0])], 6, "aten.argsort", "order"),
     (lambda x: x.index_select(1, torch.tensor([0, 3])), 2, "aten.index_select", "indexed by data"),
-    (lambda x: x.roll(1, 1), 6, "aten.roll", "by position"),
+    (lambda x: x.roll(1, 1), 6, None, ""),
+    (lambda x: x.roll(1), 6, "aten.roll", "by position"),
     (lambda x: x.flip(1), 6, "aten.flip", "by position"),
     (lambda x: x.cumsum(1), 6, None, ""),
     (lambda x: x.sort(1).values, 6, "aten.sort", "order"),

@@ -196,6 +196,34 @@ class Normed(nn.Module):
         return self.c(x.permute(0, 3, 1, 2))
 
 
+@structure((2, 4, 5), prunable="a.out:6 mix.out:7")
+class MixedTokens(nn.Module):
+    """Convolutions with a window of one over the features: only tokens are mixed, so the features stay an axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.mix, self.back, self.c = nn.Linear(5, 6), nn.Conv1d(4, 7, 1), nn.Conv1d(7, 4, 1), nn.Linear(6, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.a(x)
+        return self.c(x + self.back(self.mix(x).relu()))
+
+
+@structure((2, 4, 5), prunable="first.out:7")
+class MovedWindow(nn.Module):
+    """A window of one that skips features, or sees some that padding adds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(5, 7)
+        self.a, self.skip, self.c = nn.Linear(7, 6), nn.Conv1d(4, 1, 1, stride=2), nn.Linear(3, 2)
+        self.b, self.more, self.d = nn.Linear(7, 6), nn.Conv1d(4, 1, 1, padding=1), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.c(self.skip(self.a(x))) + self.d(self.more(self.b(x)))
+
+
 @structure((2, 3, 12), prunable="net.0.out.0:2 net.0.out.1:3 net.3.out.1:2", rank=1)
 @structure((2, 3, 6, 6, 6), prunable="net.0.out.0:2 net.0.out.1:3 net.3.out.1:2", rank=3)
 class OtherRank(nn.Module):

@@ -183,9 +183,9 @@ class ChannelStatistics(nn.Module):
         return self.d(b.softmax(-1)) + a.mean(-1, keepdim=True) + self.c(x).amax(-1, keepdim=True)
 
 
-@structure((2, 5), prunable="c.out:6")
+@structure((2, 5), prunable="b.out:3 c.out:6")
 class Permuted(nn.Module):
-    """Channels reordered: by a constant permutation, by a flip, by a roll. No axis may follow them by guess."""
+    """Channels reordered: a roll moves two segments; no axis may follow a constant permutation or a flip by guess."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -198,15 +198,15 @@ class Permuted(nn.Module):
 
 
 @structure((2, 5), prunable="b.out:6", how="flip")
-@structure((2, 5), prunable="b.out:6", how="roll")
+@structure((2, 5), prunable="a.out.0:2 a.out.1:4 b.out:6", how="roll")
 class Reordered(nn.Module):
     def __init__(self, how: str) -> None:
         super().__init__()
         self.a, self.b, self.c, self.how = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 2), how
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.a(x).relu()
-        return self.c(F.silu(self.b(x.flip(1) if self.how == "flip" else x.roll(1, 1))))
+        x = F.silu(self.a(x))
+        return self.c(F.silu(self.b(x.flip(1) if self.how == "flip" else x.roll(-2, 1))))
 
 
 @structure((2, 5), prunable="a.out:2 u.out:3")
