@@ -16,7 +16,7 @@ from .family import Widths
 from .network_cost import CostTable, CostTables, Floats, Kernel, composite_first, coordinate_widths
 from .work import kernel_bytes, kernel_flops
 
-_DRAWN = 32  # points at which a table is checked to be linear in each of its widths
+_DRAWN = 12  # points at which a table is checked to be linear in each of its widths
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from .shaped_kernel import ShapedKernel
 from .widths import WidthModel
 
 Graph: TypeAlias = "nx.Graph[str]"
+_TABLE = 4  # axes of a cost table, those included without which a kernel vanishes
 MOST = 3  # coordinates of a surface: beyond that, all shape axes become one, their sum
 
 
@@ -59,7 +60,8 @@ def _family(
 ) -> KernelFamily:
     shape = _coordinates(kernel, free, fixed)
     gates = sorted(kernel.gates & removable & free.keys())
-    if len(shape) <= MOST:
+    beside = [g for g in gates if not any(g in c.axes for c in shape)]
+    if len(shape) <= MOST and len(shape) + len(beside) <= _TABLE:
         kernel = kernel.replaced(lambda dim: _merged(dim, shape, free, fixed))
         rounded = _rounded_axes(kernel)
         axes = [((str(c), c.at(free)),) for c in shape]

@@ -11,6 +11,7 @@ from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
 from billhook.passes.probe import plan_loss, probed_worth
+from billhook.passes.probe_mix import best_worth, extreme_sizes
 from billhook.passes.saliency import Data, Floats, Scores, best_indices, retained
 from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
@@ -22,7 +23,8 @@ from .tasks import Trained
 from .torch_pruning import IMPORTANCES
 
 PEERS = tuple(IMPORTANCES)
-CONTENDERS = ("ours", "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
+PROBED_ONLY = "ours-probes"  # what ours was before decision 17: probes whatever they say
+CONTENDERS = ("ours", PROBED_ONLY, "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
 SCORED, SCORED_BATCH = 8, 64
 PROBED, PROBED_BATCH = 2, 100
 _REFINED = 5  # solve, measure the chosen kernels, solve again
@@ -58,8 +60,8 @@ class Seen:
 class Ranking:
     """Scores and worths of one method on one network, and the sizes that it takes for a share of the dense latency."""
 
-    def __init__(self, preset: Preset, seen: Seen) -> None:
-        self.preset, self.seen = preset, seen
+    def __init__(self, preset: Preset, seen: Seen, mixed: bool = False) -> None:
+        self.preset, self.seen, self.mixed = preset, seen, mixed
         self.scores = seen.scored(preset.criterion)
         self.worth: Mapping[str, Floats] = {name: retained(s) for name, s in self.scores.items()}
 
@@ -68,6 +70,8 @@ class Ranking:
         bench = self.seen.bench
         if self.preset.probes:
             self.probe(share)
+        if self.mixed:
+            self._mix(share)
         found: list[dict[str, int]] = []
         for _ in range(_REFINED):  # by kernels that were measured where it matters
             goal = bench.goal(share)
@@ -76,6 +80,18 @@ class Ranking:
             if abs(bench.share(found[-1]) / share - 1) <= CLOSE:
                 break
         return min(found, key=lambda sizes: abs(bench.share(sizes) / share - 1))
+
+    def _mix(self, share: float) -> None:
+        """The mixture of plain and probed worths whose plan has the lowest loss on the calibration samples."""
+        plain = {name: retained(s) for name, s in self.scores.items()}
+        goal = self.seen.bench.goal(share)
+
+        def sizes(worth: Mapping[str, Floats]) -> Mapping[str, int]:
+            self.worth = worth
+            return solve(self.problem(), goal).sizes
+
+        ends = extreme_sizes(self.seen.bench.candidates)
+        self.worth = best_worth(plain, self.worth, sizes, lambda found: self.seen.loss(self.plan(found)), *ends)
 
     def _chooser(self) -> Callable[[float], dict[str, int]]:
         """Sizes for a goal in seconds. Of a preset that counts operations: the front over these is drawn once."""
@@ -123,4 +139,4 @@ def preset_of(contender: str) -> Preset:
     """The preset of a contender: `criterion/NAME` is that criterion's plain sums under our exact allocation."""
     if contender.startswith("criterion/"):
         return Preset(contender.removeprefix("criterion/"), blocks=True)
-    return PRESETS[contender]
+    return PRESETS["ours" if contender == PROBED_ONLY else contender]

@@ -61,7 +61,7 @@ def _near(candidates: tuple[int, ...], share: float, random: np.random.Generator
 
 def compensation_rows(seen: Seen, budget: float) -> Iterator[dict[str, object]]:
     """Our plan without training: norms recalibrated only, and each compensation before that."""
-    ranking = Ranking(PRESETS["ours"], seen)
+    ranking = Ranking(PRESETS["ours"], seen, mixed=True)
     sizes = ranking.sizes(budget)
     for name, repair in {"none": None, "absorb": absorb, "reform": reform, "reconstruct": reconstruct}.items():
         pruned = carry_out(seen.program, ranking.plan(sizes))

@@ -23,7 +23,7 @@ def contend(contender: str, seen: Seen, share: float) -> tuple[nn.Module, dict[s
     """A cut network that is expected to take `share` of the dense latency, and its sizes."""
     if contender in PEERS:
         return _peer(contender, seen, share)
-    ranking = Ranking(preset_of(contender), seen)
+    ranking = Ranking(preset_of(contender), seen, contender == "ours")
     sizes = ranking.sizes(share)
     return carry_out(seen.program, ranking.plan(sizes)).model, sizes
 

@@ -54,7 +54,7 @@ TASKS = MappingProxyType(
         "lm": Recipe(
             LanguageModel,
             *(data.text, 24000, 500),
-            FinetuneConfig(epochs=1, lr=4e-3, warmup=0.1, distill=0.0),
+            FinetuneConfig(epochs=2, lr=4e-3, warmup=0.1, distill=0.0),
             1920,
         ),
     }
