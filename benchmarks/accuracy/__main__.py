@@ -31,7 +31,7 @@ from .train import trained
 HOME = Path("out") / "accuracy"
 KEYS = ("part", "network", "seed", "budget", "contender")
 ROWS = Rows(HOME / "rows.jsonl", KEYS)
-BUILT = Rows(HOME / "built.jsonl", ("network", "sizes"))
+BUILT = Rows(HOME / "built.jsonl", ("network", "form"))  # form: the sizes as text
 FITS = Rows(HOME / "calibration.jsonl", ("network",))
 LACKS = (
     "shares of the dense latency are sums of measured kernels, calibrated on four built networks, on a loaded machine; "
@@ -126,7 +126,7 @@ def _verify(network: str, options: argparse.Namespace) -> None:
             if row["sizes"] not in known:
                 known.append(row["sizes"])
                 share = verify(bench, row["sizes"])
-                BUILT.add({"network": network, "sizes": row["sizes"], "share": share})
+                BUILT.add({"network": network, "form": str(row["sizes"]), "sizes": row["sizes"], "share": share})
                 print(f"{name(row)}: expected {row['expected_share']:.3f}, measured {share[0]:.3f}", flush=True)
 
 
