@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from billhook.ir.capture import capture
+from billhook.ir.errors import OptionError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.planfile import load_plan, load_weights
@@ -57,6 +58,7 @@ def compile(  # noqa: A001
     finetune: FinetuneConfig | Finetune | None = None,
     loss: Loss | None = None,
     criterion: str | None = None,
+    preset: str | None = None,
     score_batches: int = 16,
     probe_batches: int = 2,
     peers: Sequence[str] = ("torch eager",),
@@ -73,12 +75,14 @@ def compile(  # noqa: A001
     dense latency (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data,
     weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
     trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
-    the report. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
-    (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many
-    each probe of the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`)
-    on which kernels and networks are measured instead of here; its own processor is then the target, and no peers take part.
-    precision: "bf16" stores values and multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32.
-    "int8" does so in 8-bit integers, on ranges that it takes from the data, or without data from the example inputs.
+    the report. preset: a method of the literature in place of our allocation ("halp", "smcp", "mdp", "nvit", "netadapt", "uniform",
+    "flops"; docs/criteria.md), with its criterion unless one is named. constraints: such as "uniform(*.qkv.out.0)" or
+    `bh.divisible("*.mlp.*", 64)`, kept exactly (`billhook.passes.constraints`). score_batches: how many batches the scores are
+    averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept. device: name of
+    a remote device (`billhook device add`) on which kernels and networks are measured instead of here; its own processor is then
+    the target, and no peers take part. precision: "bf16" stores values and multiplies in bfloat16 where there are kernels for it;
+    sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges that it takes from the data, or without data from
+    the example inputs.
 
     target "fpga:BOARD" (zcu102, zcu104, pynq-z2, ulx3s) makes an int8 accelerator instead: the budget is a share of the dense network's
     cycles, which are simulated and no time, and the result an `FpgaResult` (docs/fpga.md); what is about timing has no meaning there.
@@ -88,6 +92,8 @@ def compile(  # noqa: A001
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board
 
+        if preset is not None:
+            raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
         return compile_for_board(
             *(model, example_inputs, target, latency),
             data=data,
@@ -117,6 +123,7 @@ def compile(  # noqa: A001
         constraints=constraints,
         device=device,
         precision=precision,
+        preset=preset,
     )
     return run_job(job, progress)
 

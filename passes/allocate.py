@@ -3,6 +3,7 @@
     solve(problem, budget)   the best plan for one budget, to a proved gap
     front(problem)           the whole Pareto front, with a bound for every budget
     evaluate(problem, sizes) what a given plan (a uniform one, say) retains and costs
+    judge(problem, sizes, budget)  the same with the gap to the bound
 
 The relaxation by one price per limit gives the bound, exact elimination its plans, local search the plan between its breakpoints.
 Where a gap remains, states that provably cannot better the plan are dropped, and HiGHS settles the rest.
@@ -39,6 +40,7 @@ __all__ = [
     "Variable",
     "evaluate",
     "front",
+    "judge",
     "solve",
 ]
 
@@ -58,6 +60,20 @@ class Totals:
 def evaluate(problem: Problem, sizes: Mapping[str, int]) -> Totals:
     """Totals of a plan that names a candidate size for every axis. Raises AxisError for a size that is no candidate."""
     model = build_model(problem)
+    totals, allowed = model.totals(_choice(problem, model, sizes)[None])
+    resources = {n: float(t) for n, t in zip(model.channels[2:], totals[0, 2:], strict=True)}
+    return Totals(float(totals[0, 0]), float(totals[0, 1]), resources, bool(allowed[0]))
+
+
+def judge(problem: Problem, sizes: Mapping[str, int], budget: float) -> Solution:
+    """A plan that came from elsewhere, with the gap to the bound of the relaxation at `budget` seconds. AxisError as in `evaluate`."""
+    model = build_model(problem)
+    dual = solve_dual(Elimination(model), np.array([budget, *model.limits]))
+    return describe(model, _choice(problem, model, sizes), budget, dual.prices, dual.bound)
+
+
+def _choice(problem: Problem, model: Model, sizes: Mapping[str, int]) -> Ints:
+    """State of every decision for sizes of all axes."""
     for name, variable in problem.variables.items():
         if name not in sizes or sizes[name] not in variable.sizes:
             raise AxisError(f"axis {name}: size {sizes.get(name)} is not one of its candidates {variable.sizes}")
@@ -67,9 +83,7 @@ def evaluate(problem: Problem, sizes: Mapping[str, int]) -> Totals:
         if len(wanted) > 1 or not wanted <= set(candidates):
             raise AxisError(f"axes {', '.join(names)}: sizes {sorted(wanted)} break a floor or differ; choose one of {candidates}")
         choice.append(candidates.index(wanted.pop()))
-    totals, allowed = model.totals(np.array([choice], dtype=np.intp))
-    resources = {n: float(t) for n, t in zip(model.channels[2:], totals[0, 2:], strict=True)}
-    return Totals(float(totals[0, 0]), float(totals[0, 1]), resources, bool(allowed[0]))
+    return np.array(choice, dtype=np.intp)
 
 
 def solve(problem: Problem, budget: float, gap: float = 1e-3, time_limit: float = 30.0) -> Solution:

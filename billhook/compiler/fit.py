@@ -30,6 +30,7 @@ SETTLED = 0.01  # relative change of the predicted latency by which the inner lo
 
 Sizes = Mapping[str, int]
 MeasureBuild = Callable[[Build], Latency]
+Rule = Callable[[Problem, float], Solution]  # sizes for a goal in seconds
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class Fitter:
         cost: NetworkCost,
         candidates: Mapping[str, Sequence[int]],
         uniform: Sequence[tuple[str, ...]] = (),
+        rule: Rule = solve,
     ) -> None:
         self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
-        self.whole, self.uniform = dense_sizes(program), uniform
+        self.whole, self.uniform, self.rule = dense_sizes(program), uniform, rule
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
         self._flow = data_flow(program)
@@ -124,7 +126,7 @@ class Fitter:
 
     def _solve(self, goal: float) -> Solution:
         while True:
-            solution = solve(self._problem(), goal)
+            solution = self.rule(self._problem(), goal)
             gone = tuple(name for name, size in solution.sizes.items() if size == 0)
             if not gone or keeps_paths(self.program, gone, self._flow):
                 return solution

@@ -20,6 +20,7 @@ from billhook.ir.progress import Progress
 from billhook.ir.target import Target
 from billhook.options import Budget
 from billhook.passes.allocate import solve
+from billhook.passes.allocation_presets import Preset
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
@@ -27,9 +28,10 @@ from billhook.passes.constraints import Constraint, parse_constraint, uniform_gr
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
 from billhook.passes.probe import probed_worth
+from billhook.passes.probe_mix import Worth, best_worth, extreme_sizes
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Floats, Scores, retained
-from billhook.passes.saliency_criteria import chosen_criterion, score_axes
+from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
 
 from .bench import DeviceBench, LocalBench, open_device
@@ -37,7 +39,8 @@ from .budget import BudgetedLatency, as_budget
 from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
-from .fit import Fitted, Fitter, Values, fit, uniform_at
+from .fit import Fitted, Fitter, Rule, Values, fit, uniform_at
+from .preset import chosen_preset, measured_loss, preset_rule
 from .result import Result
 from .roofline import measure_peaks
 from .stages import Stages
@@ -65,6 +68,7 @@ class Job:
     constraints: tuple[Constraint, ...] = ()
     device: Device | None = None
     precision: str = "fp32"
+    preset: Preset | None = None
 
 
 class Compiler:
@@ -94,7 +98,7 @@ class Compiler:
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
         with self.stages.stage("saliency"):
             values = self.values(cost, budget / comparison.ours_dense.seconds)
-        fitter = Fitter(self.engine, self.program, values, cost, self.candidates, self.uniform)
+        fitter = Fitter(self.engine, self.program, values, cost, self.candidates, self.uniform, self._rule(values, cost))
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = fit(fitter, budget, contest.of_build)
@@ -117,22 +121,37 @@ class Compiler:
         return self.engine.backend.name == "llvm"
 
     def values(self, cost: NetworkCost, share: float) -> Values:
-        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss.
+        """Scores by the job's criterion; with data, the axes are weighed by probes of the loss, as far as that loses less.
 
-        The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them.
+        The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them. Of the plans by
+        plain scores, by probes and by mixtures of the two the one with the lowest measured loss decides (decision 0017).
         """
         job = self.job
         data = Data(job.data, job.loss, job.score_batches, self.progress) if job.data is not None else None
         scores = score_axes(job.criterion, self.program, cut_graph(self.program, Plan({})), data)
-        if data is None:
+        if data is None or (job.preset is not None and not job.preset.probes):
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         goal = share * cost.predict(dense_sizes(self.program)).seconds
         base = uniform_at(cost, self.candidates, goal)
+        tables = cost.tables(self.candidates)
+
+        def chosen(worth: Worth) -> Mapping[str, int]:
+            return solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), goal).sizes
+
         for _ in range(PROBES - 1):
-            worth = self._probed(scores, base)
-            tables = cost.tables(self.candidates)
-            base |= solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), goal).sizes
-        return Values(scores, self._probed(scores, base))
+            base |= chosen(self._probed(scores, base))
+        plain = {name: retained(s) for name, s in scores.items()}
+        loss = measured_loss(self.program, scores, data.loader, job.loss, job.probe_batches)
+        return Values(scores, best_worth(plain, self._probed(scores, base), chosen, loss, *extreme_sizes(self.candidates)))
+
+    def _rule(self, values: Values, cost: NetworkCost) -> Rule:
+        """How sizes are chosen: by our exact allocation, or as the job's preset does."""
+        job = self.job
+        if job.preset is None:
+            return solve
+        loss = None if job.data is None else measured_loss(self.program, values.scores, job.data, job.loss, job.probe_batches)
+        tables = cost.tables(self.candidates)
+        return preset_rule(job.preset, self.program, values, self.candidates, tables, self.uniform, job.target, loss)
 
     def _probed(self, scores: Scores, base: Mapping[str, int]) -> dict[str, Floats]:
         """Worth of the axes by probes around sizes `base`."""
@@ -198,9 +217,11 @@ def make_job(
     constraints: Sequence[str | Constraint] = (),
     device: str | None = None,
     precision: str = "fp32",
+    preset: str | None = None,
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
     _check_data(finetune, data)
+    method, scored_by = chosen_preset(preset, criterion, data=data is not None)  # a wrong name is said at once, not after minutes
     remote = find_device(database, device) if device is not None else None
     return Job(
         model=model,
@@ -211,7 +232,8 @@ def make_job(
         evaluate=evaluate,
         finetune=finetune,
         loss=loss or F.cross_entropy,
-        criterion=chosen_criterion(criterion, data=data is not None),  # a wrong one is said at once, not after minutes of measuring
+        criterion=scored_by,
+        preset=method,
         score_batches=score_batches,
         probe_batches=probe_batches,
         peers=tuple(peers),

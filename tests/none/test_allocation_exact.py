@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billhook.ir.errors import BudgetError
-from billhook.passes.allocate import Bound, Factor, Problem, Variable, evaluate, front, solve
+from billhook.passes.allocate import Bound, Factor, Problem, Variable, evaluate, front, judge, solve
 from billhook.passes.allocation_eliminate import Elimination
 from billhook.passes.allocation_lagrange import by_cases, envelope
 from billhook.passes.allocation_model import build_model
@@ -64,6 +64,18 @@ def test_an_unreachable_budget_states_the_smallest_latency(problem: Problem) -> 
         solve(problem, fastest - 0.01, gap=1e-9)
     stated = float(str(error.value).split("latency is ")[1].split(" ms")[0])
     assert stated == pytest.approx(fastest * 1e3, rel=1e-5, abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(problems(), SHARES)
+def test_a_plan_from_elsewhere_is_judged_by_the_bound(problem: Problem, share: float) -> None:
+    plans = brute_force(problem)
+    budget = budget_at(problem, share)
+    for row in plans.sizes[:: max(len(plans.sizes) // 5, 1)]:
+        sizes = dict(zip(plans.names, row.tolist(), strict=True))
+        found, totals = judge(problem, sizes, budget), evaluate(problem, sizes)
+        assert (found.value, found.seconds, found.sizes) == (totals.value, totals.seconds, sizes)
+        assert found.bound >= max(plans.best(budget), found.value) - 1e-9
 
 
 @settings(max_examples=80, deadline=None)

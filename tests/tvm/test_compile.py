@@ -120,10 +120,22 @@ def test_impossible_budget_states_the_smallest_latency(result: Result, database:
         bh.compile(tiny(), example(), latency="1us", database=database, peers=())
 
 
+@pytest.mark.parametrize(("preset", "criterion"), [("uniform", None), ("halp", "l2"), ("flops", "l1")])
+def test_a_preset_chooses_the_sizes_and_its_gap_is_stated(result: Result, database: Path, preset: str, criterion: str | None) -> None:
+    assert result.plan.kept
+    other = bh.compile(tiny(), example(), latency=0.7, preset=preset, criterion=criterion, database=database, peers=())
+    assert other.plan.kept
+    assert 0 <= other.fitted.solution.gap < 1
+
+
 def test_bad_options_fail_before_any_work(tmp_path: Path) -> None:
     database = tmp_path / "untouched.sqlite"
     with pytest.raises(OptionError, match="taylr"):
         bh.compile(tiny(), example(), criterion="taylr", database=database)
+    with pytest.raises(OptionError, match="did you mean halp"):
+        bh.compile(tiny(), example(), preset="hapl", database=database)
+    with pytest.raises(DataError, match="preset halp scores by taylor"):
+        bh.compile(tiny(), example(), preset="halp", database=database)
     with pytest.raises(OptionError, match="target"):
         bh.compile(tiny(), example(), target="abacus", database=database)
     with pytest.raises(DataError, match="fine-tuning"):
