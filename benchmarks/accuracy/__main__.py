@@ -7,7 +7,7 @@ criterion one-shot under our allocation; --part verify builds the networks of al
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def main() -> int:
 
 
 @contextmanager
-def _bench(dense: Trained, progress: Progress = no_progress) -> Iterator[Bench]:
+def _bench(dense: Trained, progress: Progress = no_progress) -> Generator[Bench]:
     """The calibrated bench of a network's architecture."""
     with open_engine(HOME / "kernels.db", progress) as engine:
         yield _calibrated(dense, engine, progress)

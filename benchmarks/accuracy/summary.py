@@ -21,7 +21,7 @@ def summarise(rows: Iterable[Row], built: Iterable[Row] = ()) -> dict[str, Any]:
     OFF is no equal contender and left out (off_budget); slower ones stay, to their own advantage, except for ours.
     """
     shares = {(b["network"], _key(b["sizes"])): b["share"][0] for b in built}
-    table = [{**r, "share": shares.get((r["network"], _key(r["sizes"])))} for r in rows if r.get("part") == "presets"]
+    table: list[dict[str, Any]] = [{**r, "share": shares.get((r["network"], _key(r["sizes"])))} for r in rows if r.get("part") == "presets"]
     equal = [r for r in table if _at_budget(r)]
     tuned, once = _cells(equal, "fine_tuned"), _cells(equal, "one_shot")
     return {
