@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from billhook.ir.capture import capture
-from billhook.ir.errors import OptionError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.planfile import load_plan, load_weights
@@ -89,43 +88,17 @@ def compile(  # noqa: A001
 
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
+    shared: dict[str, Any] = {"data": data, "evaluate": evaluate, "finetune": finetune, "loss": loss, "criterion": criterion}
+    shared |= {"preset": preset, "constraints": constraints, "device": device}
+    store, what = database or default_database({}), (model, example_inputs, target, latency)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board
 
-        if preset is not None:
-            raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
-        return compile_for_board(
-            *(model, example_inputs, target, latency),
-            data=data,
-            evaluate=evaluate,
-            finetune=finetune,
-            loss=loss,
-            criterion=criterion,
-            constraints=constraints,
-            device=device,
-            cache=(database or default_database({})).parent / "simulators",
-            progress=progress,
-        )
+        return compile_for_board(*what, **shared, cache=store.parent / "simulators", progress=progress)
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
-    job = make_job(
-        *(model, example_inputs, target, latency),
-        data=data,
-        evaluate=evaluate,
-        finetune=finetune,
-        loss=loss,
-        criterion=criterion,
-        score_batches=score_batches,
-        probe_batches=probe_batches,
-        peers=peers,
-        database=database or default_database({}),
-        threads=threads,
-        constraints=constraints,
-        device=device,
-        precision=precision,
-        preset=preset,
-    )
-    return run_job(job, progress)
+    shared |= {"score_batches": score_batches, "probe_batches": probe_batches, "peers": peers}
+    return run_job(make_job(*what, **shared, database=store, threads=threads, precision=precision), progress)
 
 
 def load(folder: str | Path, model_factory: Callable[[], nn.Module]) -> nn.Module:

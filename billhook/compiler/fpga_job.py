@@ -32,6 +32,7 @@ def compile_for_board(
     finetune: FinetuneConfig | Finetune | None,
     loss: Loss | None,
     criterion: str | None,
+    preset: str | None,
     constraints: Sequence[str | Constraint],
     device: str | None,
     cache: Path,
@@ -40,6 +41,8 @@ def compile_for_board(
     """Compile for a board. cache: where built simulators are kept. Raises OptionError for what a board does not have."""
     if device is not None:
         raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
+    if preset is not None:
+        raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
     options = FpgaOptions(
         board_named(target.mcpu if isinstance(target, Target) else target),
         share_of_cycles(as_budget(budget)),

@@ -223,14 +223,10 @@ def make_job(
     _check_data(finetune, data)
     method, scored_by = chosen_preset(preset, criterion, data=data is not None)  # a wrong name is said at once, not after minutes
     remote = find_device(database, device) if device is not None else None
+    machine = find_target(target, threads) if remote is None else device_target(remote, target, threads)
     return Job(
-        model=model,
-        example=(_arguments(example_inputs), {}),
-        target=find_target(target, threads) if remote is None else device_target(remote, target, threads),
-        budget=as_budget(latency),
-        data=data,
-        evaluate=evaluate,
-        finetune=finetune,
+        *(model, (_arguments(example_inputs), {}), machine, as_budget(latency)),
+        *(data, evaluate, finetune),
         loss=loss or F.cross_entropy,
         criterion=scored_by,
         preset=method,
