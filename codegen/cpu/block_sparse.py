@@ -20,7 +20,7 @@ from . import epilogue
 from .candidate import Candidate, candidate
 from .conv import conv_of
 from .linear import linear_of
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .tiles import fits, vector_groups
 from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store, store_partial
 from .window import Conv
@@ -156,10 +156,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     lanes = workload.output.block or target.lanes
     vectors = -(-product.outputs // lanes)
     weights = vectors * lanes * product.pattern.kept
-    sizes = [
-        weights + product.blocks * product.pattern.kept if i == product.weight else padded(workload, i) if r == "parameter" else t.elements
-        for i, (t, r) in enumerate(zip(workload.inputs, workload.roles, strict=True))
-    ]
+    sizes = input_sizes(workload, {product.weight: weights + product.blocks * product.pattern.kept})
 
     def body(one: Any, *buffers: Any) -> None:
         _Emitter(workload, product, choice, lanes, target.threads, buffers, one).emit()

@@ -8,6 +8,7 @@ multiplied by zero, and the epilogue runs on the registers. In bfloat16 two, of 
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -22,8 +23,8 @@ from . import epilogue, reduced
 from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
 from .features import is_arm
-from .integer import Tables, multiplies_bytes, pack_tables, table_elements
-from .packing import pack_parameter, padded
+from .integer import Tables, multiplies_bytes, pack_tables, table_elements, to_real
+from .packing import input_sizes, pack_parameter
 from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
 from .vector import balance, bind, each, flat_kernel, load, loop, register, sharing, store
@@ -90,22 +91,13 @@ def weight_elements(conv: Conv, how: Arithmetic = FLOAT32) -> int:
     return conv.target.blocks * conv.target.block * conv.source.blocks * _steps(conv, how) * conv.taps
 
 
-def input_elements(workload: Workload, index: int, conv: Conv, how: Arithmetic) -> int:
-    """Elements of the kernel's flat buffer for input `index`."""
-    if index == conv.weight:
-        tables = table_elements(conv.target.blocks * conv.target.block, conv.taps) if how.exact else 0
-        return weight_elements(conv, how) + tables
-    if workload.roles[index] == "parameter":
-        return padded(workload, index)
-    return workload.inputs[index].elements
-
-
 def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     conv = conv_of(workload)
     assert conv is not None
     how = arithmetic(choice)
-    sizes = [input_elements(workload, i, conv, how) for i in range(len(workload.inputs))] + [workload.output.elements]
+    tables = table_elements(conv.target.blocks * conv.target.block, conv.taps) if how.exact else 0
+    sizes = [*input_sizes(workload, {conv.weight: weight_elements(conv, how) + tables}), workload.output.elements]
     dtypes = reduced.storages(workload)
     dtypes[conv.weight] = how.weight
 
@@ -213,7 +205,7 @@ class _Emitter:
                             pixels = [(i, j) for i in y_valid for j in x_valid]
                             self._multiply(tile, pixels, wide, base, (n, c, y0, r, x0, q))
         for group in [[k] for k in range(wide)] if self.how.exact else [range(wide)]:  # sums of bytes: few scales at a time
-            real = {k: self._real(vector + k) for k in group}
+            real = {k: to_real(self.tables, (vector + k) * self.lanes, partial(self._bias, vector + k)) for k in group}
             for i, j, k in product(range(y.tile), range(x.tile), group):
                 self._finish(real[k](load(tile[i][j][k], 0, self.lanes)), n, vector + k, y0 + i, x0 + j)
 
@@ -245,14 +237,6 @@ class _Emitter:
             return known[down, across]
 
         return corrections
-
-    def _real(self, vector: Any) -> Callable[[Any], Any]:
-        """From sums to the anchor's result."""
-        tables = self.tables
-        if tables is None:
-            return lambda total: total
-        scale, bias = tables.scale(vector * self.lanes), self._bias(vector)
-        return lambda total: tables.real(total, scale, bias)
 
     def _valid_rows(self, y: Any, taps: tuple[int, int]) -> tuple[Any, Any]:
         """The row taps of output row `y` that are inside the input; the given ones where tiles have several rows."""

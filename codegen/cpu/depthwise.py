@@ -13,7 +13,7 @@ from billhook.ir.workload import Workload
 
 from . import epilogue
 from .candidate import Candidate, candidate
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .reduced import storages
 from .segments import Segment, segments
 from .vector import accumulate, divide, each, flat_kernel, load, loop, register, sharing, store
@@ -50,10 +50,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     conv = conv_of(workload)
     assert conv is not None
     weight = conv.source.blocks * conv.source.block * conv.taps
-    sizes = [
-        weight if i == conv.weight else padded(workload, i) if role == "parameter" else given.elements
-        for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
-    ]
+    sizes = input_sizes(workload, {conv.weight: weight})
 
     def body(*buffers: Any) -> None:
         with each(conv.source.batch * conv.source.blocks, sharing(target.threads, conv.target.elements * conv.taps)) as both:

@@ -20,7 +20,7 @@ from .candidate import Candidate
 from .features import INT8_DOT, has_feature
 from .gridded import dot
 from .integer import Tables, multiplies_bytes, pack_tables, table_elements
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .reduced import storages
 from .segments import Segment, segments
 from .vector import bind, divide, each, flat_kernel, load, loop, register, sharing, store
@@ -68,10 +68,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     assert conv is not None
     channels = conv.source.blocks * conv.source.block
     weight = _weight_elements(conv) + table_elements(channels, conv.taps)
-    sizes = [
-        weight if i == conv.weight else padded(workload, i) if role == "parameter" else given.elements
-        for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
-    ]
+    sizes = input_sizes(workload, {conv.weight: weight})
     dtypes = storages(workload)
     dtypes[conv.weight] = INT8.weight
 

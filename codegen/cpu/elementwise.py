@@ -10,7 +10,7 @@ from billhook.ir.workload import Ref, Workload
 
 from . import epilogue
 from .candidate import Candidate, candidate
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .reduced import is_float, storages
 from .vector import divide, each, flat_kernel, loop, sharing, store_partial
 
@@ -36,7 +36,7 @@ def pack(workload: Workload, _choice: Candidate, _target: Target, index: int, ar
 def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     out = workload.output
-    sizes = [padded(workload, i) if role == "parameter" else workload.inputs[i].elements for i, role in enumerate(workload.roles)]
+    sizes = input_sizes(workload)
     lanes = out.block or target.lanes
     threads = sharing(target.threads, out.elements * len(workload.calls))
     kinds = {epilogue.access(workload, i) for i in range(len(workload.inputs))}

@@ -5,7 +5,7 @@ data step * weight step * (sum(byte * integer) - zero * sum(integer)). The sums 
 taps out, and its steps lie behind the integers in one buffer; accumulators start from the correction.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +55,14 @@ class Tables:
         """Sums as real numbers."""
         value = T.cast(total, f"float32x{self.lanes}") * scale
         return bind(value if bias is None else value + bias)
+
+
+def to_real(tables: Tables | None, channel: Any, bias: Callable[[], Any | None]) -> Callable[[Any], Any]:
+    """From sums of `lanes` channels to the anchor's result. No tables: sums of real numbers, which started from the bias."""
+    if tables is None:
+        return lambda total: total
+    scale, start = tables.scale(channel), bias()
+    return lambda total: tables.real(total, scale, start)
 
 
 def table_elements(channels: int, taps: int) -> int:

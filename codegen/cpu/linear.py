@@ -4,8 +4,9 @@ A block of rows x output vectors stays in registers; the weight is packed per ti
 in bfloat16 as [pair of k][vector][lane][member of the pair], bytes in fours.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,8 @@ from . import epilogue, reduced
 from .arithmetic import BFLOAT16, FLOAT32, INT8, Arithmetic
 from .candidate import Candidate, candidate
 from .features import is_arm
-from .integer import Tables, multiplies_bytes, pack_tables, table_elements
-from .packing import pack_parameter, padded
+from .integer import Tables, multiplies_bytes, pack_tables, table_elements, to_real
+from .packing import input_sizes, pack_parameter
 from .tiles import fits, vector_groups
 from .vector import bind, each, flat_kernel, load, loop, register, sharing, store_partial
 
@@ -136,14 +137,8 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     dtypes = reduced.storages(workload)
     dtypes[layer.weight] = how.weight
     elements = vectors * target.lanes * (layer.depth // how.group)
-    sizes = [
-        elements + (table_elements(vectors * target.lanes, 1) if how.exact else 0)
-        if i == layer.weight
-        else padded(workload, i)
-        if role == "parameter"
-        else given.elements
-        for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
-    ]
+    tables = table_elements(vectors * target.lanes, 1) if how.exact else 0
+    sizes = input_sizes(workload, {layer.weight: elements + tables})
 
     def body(one: Any, *buffers: Any) -> None:
         emitter = _Emitter(workload, layer, how, target.lanes, buffers, one)
@@ -195,7 +190,7 @@ class _Emitter:
                 value = bind(how.spread(data, (row + i) * layer.depth + k * how.group, lanes))
                 for j in range(wide):
                     how.multiply_add(sums[i][j], value, vectors[j], lanes)
-        reals = [self._real(vector + j) for j in range(wide)]
+        reals = [to_real(tables, (vector + j) * lanes, partial(self._bias, vector + j)) for j in range(wide)]
         for i in range(rows):
             for j in range(wide):
                 element = (row + i) * layer.width + (vector + j) * lanes
@@ -207,11 +202,3 @@ class _Emitter:
     def _bias(self, vector: Any) -> Any | None:
         bias = self.layer.bias
         return None if bias is None else bind(load(self.buffers[bias], vector * self.lanes, self.lanes))
-
-    def _real(self, vector: Any) -> Callable[[Any], Any]:
-        """From sums to the anchor's result."""
-        tables = self.tables
-        if tables is None:
-            return lambda total: total
-        scale, bias = tables.scale(vector * self.lanes), self._bias(vector)
-        return lambda total: tables.real(total, scale, bias)

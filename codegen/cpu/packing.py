@@ -1,5 +1,8 @@
 """Packing of parameters and activations between torch's row-major order and the kernels' flat buffers."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import numpy as np
 
 from billhook.ir.workload import TensorType, Workload
@@ -36,6 +39,17 @@ def padded(workload: Workload, index: int) -> int:
         return given.elements
     count = max(given.elements, 1)
     return 1 if count == 1 and access(workload, index) == "scalar" else -(-count // _LANES) * _LANES
+
+
+def input_sizes(workload: Workload, own: Mapping[int, int] = MappingProxyType({})) -> list[int]:
+    """Elements of the flat buffer of every input. own: of those that a template packs in its own way, by their number."""
+
+    def elements(index: int) -> int:
+        if index in own:
+            return own[index]
+        return padded(workload, index) if workload.roles[index] == "parameter" else workload.inputs[index].elements
+
+    return [elements(i) for i in range(len(workload.inputs))]
 
 
 def pack_parameter(workload: Workload, index: int, array: np.ndarray) -> np.ndarray:

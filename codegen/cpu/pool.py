@@ -13,7 +13,7 @@ from billhook.ir.workload import Call, TensorType, Workload
 from . import epilogue
 from .candidate import Candidate, candidate
 from .gridded import OnGrid
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .reduced import is_float, storages
 from .segments import Axis, segments
 from .vector import accumulate, bind, each, flat_kernel, load, loop, register, sharing, splat, store, store_partial
@@ -66,7 +66,7 @@ def lower(workload: Workload, _choice: Candidate, target: Target) -> Any:
     """The kernel as a TIR function of flat buffers."""
     pool = pool_of(workload)
     assert pool is not None
-    sizes = [padded(workload, i) if role == "parameter" else workload.inputs[i].elements for i, role in enumerate(workload.roles)]
+    sizes = input_sizes(workload)
     source, blocked = pool.source, bool(workload.output.block)
     partial = 0 if blocked else source.channels % source.block
 

@@ -22,7 +22,7 @@ from billhook.ir.workload import Workload
 from . import epilogue, reduced
 from .arithmetic import BFLOAT16, FLOAT32, Arithmetic
 from .candidate import Candidate, candidate
-from .packing import pack_parameter, padded
+from .packing import input_sizes, pack_parameter
 from .segments import Axis, Segment, segments
 from .tiles import fits, vector_groups
 from .vector import balance, bind, each, flat_kernel, load, loop, register, splat, store
@@ -182,10 +182,7 @@ def lower(workload: Workload, choice: Candidate, target: Target) -> Any:
     how, dtypes = arithmetic(choice), reduced.storages(workload)
     dtypes[conv.weight] = how.weight
     weight = plan.size**2 * conv.source.blocks * (conv.source.block // how.group) * conv.target.blocks * conv.target.block
-    sizes = [
-        weight if i == conv.weight else padded(workload, i) if role == "parameter" else given.elements
-        for i, (given, role) in enumerate(zip(workload.inputs, workload.roles, strict=True))
-    ]
+    sizes = input_sizes(workload, {conv.weight: weight})
 
     def body(one: Any, *buffers: Any) -> None:
         _Emitter(workload, conv, plan, how, target.threads, buffers, one).emit()
