@@ -121,6 +121,16 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(int(s) for s in node.meta["val"].shape)
 
 
+def operator_of(node: fx.Node) -> str:
+    """Name of the operator that a node calls, without its overload ("aten.conv2d"); empty if it calls none."""
+    return str(node.target).rsplit(".", 1)[0] if node.op == "call_function" else ""
+
+
+def writes_in_place(node: fx.Node) -> bool:
+    """Whether a node's operator writes into its first argument: torch ends the names of such with an underscore."""
+    return operator_of(node).endswith("_")
+
+
 def tensor_args(node: fx.Node) -> list[fx.Node]:
     """The nodes among a node's arguments, flattened in order, repeats kept."""
     found: list[fx.Node] = []

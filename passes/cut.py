@@ -10,7 +10,7 @@ from torch import fx
 
 from billhook.ir.dims import Dim, extent, kept_mask, leaves
 from billhook.ir.plan import Plan
-from billhook.ir.program import Program, state_of, tensor_args
+from billhook.ir.program import Program, operator_of, state_of, tensor_args, writes_in_place
 
 from .module import Materialised, TrainableGraph
 from .rebuild import Sizes, apply_edit, batch_input, describe_values
@@ -147,7 +147,7 @@ class _Cutter:
 
     def _without(self, node: fx.Node, extents: Sizes) -> fx.Node:
         """A node some of whose arguments vanished: the rest of a concatenation, or a sum over nothing (its bias)."""
-        name = str(node.target).rsplit(".", 1)[0]
+        name = operator_of(node)
         if name in {"aten.cat", "aten.concat", "aten.concatenate"}:
             kept = [self.mapping[v] for v in cast("list[fx.Node]", node.args[0]) if v not in self.empty]
             return self.new.call_function(torch.ops.aten.cat.default, (kept, *node.args[1:]))
@@ -171,7 +171,7 @@ class _Cutter:
 
 
 def _bias_of(node: fx.Node) -> fx.Node | None:
-    name = str(node.target).rsplit(".", 1)[0]
+    name = operator_of(node)
     if name in {"aten.addmm", "aten.baddbmm"}:
         added = node.args[0]
         return added if isinstance(added, fx.Node) else None
@@ -181,4 +181,4 @@ def _bias_of(node: fx.Node) -> fx.Node | None:
 
 def _must_stay(node: fx.Node) -> bool:
     """Inputs stay in the signature; writes into a value that others read must stay as well."""
-    return node.op in {"placeholder", "output"} or (not node.users and str(node.target).rpartition(".")[0].endswith("_"))
+    return node.op in {"placeholder", "output"} or (not node.users and writes_in_place(node))

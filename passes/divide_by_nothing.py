@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from torch import fx
 
-from billhook.ir.program import tensor_args
+from billhook.ir.program import operator_of, tensor_args
 from billhook.passes.rules import Context
 from billhook.passes.rules.context import PendingRead
 from billhook.passes.unify import atoms
@@ -66,18 +66,14 @@ def _zero_with_their_sums(ctx: Context) -> Iterator[fx.Node]:
 
 
 def _divisor(node: fx.Node) -> list[fx.Node]:
-    position = _DIVISORS.get(_operator(node))
+    position = _DIVISORS.get(operator_of(node))
     found = node.args[position] if position is not None and position < len(node.args) else None
     return [found] if isinstance(found, fx.Node) else []
 
 
 def _zero_stays(node: fx.Node) -> bool:
-    name = _operator(node)
+    name = operator_of(node)
     if name == "aten.pow":
         return len(node.args) > 1 and isinstance(node.args[1], (int, float)) and node.args[1] > 0
     bias = _BIASED.get(name)
     return name in _ZERO_STAYS and (bias is None or len(node.args) <= bias or node.args[bias] is None)
-
-
-def _operator(node: fx.Node) -> str:
-    return str(node.target).rsplit(".", 1)[0]

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 
 from billhook.ir.deferred import DeferredGraphModule
-from billhook.ir.program import Program, tensor_args
+from billhook.ir.program import Program, operator_of, tensor_args, writes_in_place
 
 RAMPS = frozenset({"aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.hann_window"})
 MAX_BYTES = 2**28
@@ -38,17 +38,17 @@ def _constant_calls(nodes: list[fx.Node]) -> set[fx.Node]:
     written = _sources(nodes)
     constant: set[fx.Node] = set()
     for node in nodes:
-        if node.op != "call_function" or node in written or _in_place(node) or not _small_tensor(node):
+        if node.op != "call_function" or node in written or writes_in_place(node) or not _small_tensor(node):
             continue
         sources = tensor_args(node)
-        if all(s in constant for s in sources) and (sources or _operator(node) in RAMPS):
+        if all(s in constant for s in sources) and (sources or operator_of(node) in RAMPS):
             constant.add(node)
     return constant
 
 
 def _sources(nodes: list[fx.Node]) -> set[fx.Node]:
     """The values that in-place calls write into, and all that those were made from (they may be views of any of it)."""
-    stack = [n.args[0] for n in nodes if _in_place(n) and n.args and isinstance(n.args[0], fx.Node)]
+    stack = [n.args[0] for n in nodes if writes_in_place(n) and n.args and isinstance(n.args[0], fx.Node)]
     found: set[fx.Node] = set()
     while stack:
         here = stack.pop()
@@ -56,14 +56,6 @@ def _sources(nodes: list[fx.Node]) -> set[fx.Node]:
             found.add(here)
             stack.extend(tensor_args(here))
     return found
-
-
-def _in_place(node: fx.Node) -> bool:
-    return node.op == "call_function" and _operator(node).endswith("_")
-
-
-def _operator(node: fx.Node) -> str:
-    return str(node.target).rsplit(".", 1)[0]
 
 
 def _small_tensor(node: fx.Node) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from billhook.ir.program import Program, shape_of
+from billhook.ir.program import Program, operator_of, shape_of
 
 aten: Any = torch.ops.aten
 
@@ -50,7 +50,7 @@ def recognise_rms_norm(program: Program) -> Program:
 
 def _norm(node: fx.Node) -> _Norm | None:
     """The product of a value and rsqrt(mean(value ** 2, -1, keepdim) + epsilon), in either order."""
-    if _operator(node) != "aten.mul" or len(node.all_input_nodes) != 2:
+    if operator_of(node) != "aten.mul" or len(node.all_input_nodes) != 2:
         return None
     for value, factor in (node.all_input_nodes, node.all_input_nodes[::-1]):
         shifted = _step(factor, "aten.rsqrt")
@@ -67,7 +67,7 @@ def _norm(node: fx.Node) -> _Norm | None:
 
 def _step(node: fx.Node | None, operator: str) -> fx.Node | None:
     """The argument of a call of this operator that has one user."""
-    if node is None or _operator(node) != operator or len(node.users) != 1:
+    if node is None or operator_of(node) != operator or len(node.users) != 1:
         return None
     return node.args[0] if isinstance(node.args[0], fx.Node) else None
 
@@ -82,17 +82,13 @@ def _squared(node: fx.Node) -> fx.Node | None:
     """What a square that nothing else reads is the square of."""
     if len(node.users) != 1 or not isinstance(node.args[0], fx.Node):
         return None
-    plain = (_operator(node) == "aten.pow" and node.args[1] == 2) or _operator(node) == "aten.square"
-    return node.args[0] if plain or (_operator(node) == "aten.mul" and node.args[0] is node.args[1]) else None
+    plain = (operator_of(node) == "aten.pow" and node.args[1] == 2) or operator_of(node) == "aten.square"
+    return node.args[0] if plain or (operator_of(node) == "aten.mul" and node.args[0] is node.args[1]) else None
 
 
 def _origin(node: fx.Node) -> fx.Node:
     """The value before conversions that change nothing."""
     source = node.args[0] if node.args else None
-    if _operator(node) in _SAME and isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:
+    if operator_of(node) in _SAME and isinstance(source, fx.Node) and source.meta["val"].dtype == node.meta["val"].dtype:
         return _origin(source)
     return node
-
-
-def _operator(node: fx.Node) -> str:
-    return str(node.target).rsplit(".", 1)[0] if node.op == "call_function" else ""

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from billhook.ir.deferred import DeferredGraphModule
-from billhook.ir.program import Program, shape_of
+from billhook.ir.program import Program, operator_of, shape_of
 
 aten: Any = torch.ops.aten
 
@@ -54,7 +54,7 @@ def split_fused(program: Program) -> Program:
 
 def _fused(node: fx.Node) -> Iterator[_Fused]:
     """The first dimension of a view that its users take apart, if any."""
-    if _operator(node) not in _VIEWS or not isinstance(node.args[0], fx.Node) or _operator(node.args[0]) not in _MAKERS:
+    if operator_of(node) not in _VIEWS or not isinstance(node.args[0], fx.Node) or operator_of(node.args[0]) not in _MAKERS:
         return
     if not isinstance(node.args[1] if len(node.args) > 1 else None, (list, tuple, int)):
         return
@@ -97,7 +97,7 @@ def _taken_apart(node: fx.Node, dim: int) -> bool:
 
 
 def _chooses(node: fx.Node, dim: int) -> bool:
-    if _operator(node) not in {"aten.select", "aten.unbind"}:
+    if operator_of(node) not in {"aten.select", "aten.unbind"}:
         return False
     chosen = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
     return cast("int", chosen) % len(shape_of(cast("fx.Node", node.args[0]))) == dim
@@ -105,7 +105,7 @@ def _chooses(node: fx.Node, dim: int) -> bool:
 
 def _moved(node: fx.Node, dim: int) -> int | None:
     """Where a dimension goes in an operator that only moves or adds dimensions; None for any other operator."""
-    name = _operator(node)
+    name = operator_of(node)
     if name in _ORDERS:
         return _order(node).index(dim)
     if name in _COPIES or _takes_all(node):
@@ -128,12 +128,12 @@ def _unmixed(node: fx.Node, dim: int) -> int | None:
 
 def _takes_all(node: fx.Node) -> bool:
     """A slice without effect, as indexing with a colon leaves behind."""
-    return _operator(node) == "aten.slice" and shape_of(node) == shape_of(cast("fx.Node", node.args[0]))
+    return operator_of(node) == "aten.slice" and shape_of(node) == shape_of(cast("fx.Node", node.args[0]))
 
 
 def _axis(node: fx.Node) -> int:
     """The result's dimension that an unsqueeze adds, or the argument's that a squeeze removes."""
-    rank = len(shape_of(node if _operator(node) == "aten.unsqueeze" else cast("fx.Node", node.args[0])))
+    rank = len(shape_of(node if operator_of(node) == "aten.unsqueeze" else cast("fx.Node", node.args[0])))
     return cast("int", node.args[1]) % rank
 
 
@@ -142,10 +142,6 @@ def _order(node: fx.Node) -> list[int]:
     rank = len(shape_of(node))
     tags = torch.empty_strided([2] * rank, list(range(rank)), device="meta")
     return list(cast("Any", node.target)(tags, *node.args[1:], **node.kwargs).stride())
-
-
-def _operator(node: fx.Node) -> str:
-    return str(node.target).rsplit(".", 1)[0] if node.op == "call_function" else ""
 
 
 class _Rewriter:
@@ -181,7 +177,7 @@ class _Rewriter:
     def _follow(self, node: fx.Node, dim: int, parts: list[Part]) -> None:
         """A use of a fused value: the choice of a part, or the same movement of each part."""
         if _chooses(node, dim):
-            if _operator(node) == "aten.unbind":
+            if operator_of(node) == "aten.unbind":
                 self.chosen[node] = parts
             else:
                 self.mapping[node] = parts[cast("int", node.args[2])]
@@ -191,7 +187,7 @@ class _Rewriter:
         self.parts[node] = (moved, [self._move(node, part, dim, moved) for part in parts])
 
     def _move(self, node: fx.Node, part: Part, dim: int, moved: int) -> Part:
-        name = _operator(node)
+        name = operator_of(node)
         if _takes_all(node):
             return part
         if name in _ORDERS:

@@ -21,7 +21,7 @@ from torch.utils import _pytree as pytree
 
 from billhook.ir.deferred import DeferredGraphModule
 from billhook.ir.plan import Plan
-from billhook.ir.program import Edit, Program, state_of, tensor_args
+from billhook.ir.program import Edit, Program, state_of, tensor_args, writes_in_place
 from billhook.ir.tensors import tensors_in
 
 from .cut import cut_nodes, touches
@@ -50,7 +50,7 @@ class LocalOracle:
         self.program = program
         self.order = list(program.nodes())
         self.inputs = _inputs(program, *(example or program.example))
-        self.whole = any(map(_writes, self.order))
+        self.whole = any(map(writes_in_place, self.order))
         self.outputs = tensor_args(self.order[-1])
         self.live = _ancestors(self.outputs, {})
         self.dense = self._run(program.state(), self.order, {})
@@ -93,7 +93,7 @@ class LocalOracle:
                     values[node] = state[str(node.target)].clone() if self.whole else state[str(node.target)]
                 elif node.op == "call_function":
                     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
-                    if not self.whole and _writes(node):
+                    if not self.whole and writes_in_place(node):
                         args = (cast(torch.Tensor, args[0]).clone(), *args[1:])
                     target: Any = node.target
                     values[node] = target(*args, **kwargs)
@@ -133,10 +133,6 @@ def _moved(edit: Edit, inner: Mapping[fx.Node, fx.Node]) -> Edit:
     return replace(edit, args=tuple(cast("tuple[Any, ...]", args)), kwargs=tuple(cast("dict[str, Any]", kwargs).items()))
 
 
-def _writes(node: fx.Node) -> bool:
-    return node.op == "call_function" and str(node.target).rpartition(".")[0].endswith("_")
-
-
 def _read_after_write(order: list[fx.Node], values: Mapping[fx.Node, Any]) -> bool:
     """Whether some value is read after it, or another view of its memory, was written into, other than through the write's result.
 
@@ -147,7 +143,7 @@ def _read_after_write(order: list[fx.Node], values: Mapping[fx.Node, Any]) -> bo
     for i, node in enumerate(order):
         if not stale.isdisjoint(tensor_args(node)):
             return True
-        if _writes(node):
+        if writes_in_place(node):
             written = memory[tensor_args(node)[0]]
             aliases = [n for n in order[:i] if not written.isdisjoint(memory.get(n, ()))]
             if any(n.op != "call_function" for n in aliases):

@@ -101,10 +101,14 @@ def test_soft_pruning_zeroes_at_epochs_and_keeps_training() -> None:
     assert count(rising[3]) > count(rising[9]) == 4
 
 
+def _turning(step: int) -> np.ndarray:
+    """Scores whose order turns around at the fourth step."""
+    return np.arange(10.0) if step < 4 else np.arange(10.0)[::-1]
+
+
 def test_smcp_lets_indices_return_until_it_cools_down() -> None:
     line = Line()
-    flips = lambda s: np.arange(10.0) if s < 4 else np.arange(10.0)[::-1]  # noqa: E731
-    found = run(SoftMask(every=2, rate=4.0, cool=0.3), 10, flips, line=line)
+    found = run(SoftMask(every=2, rate=4.0, cool=0.3), 10, _turning, line=line)
     expected = [(1 - math.exp(-4 * t / 7)) / (1 - math.exp(-4)) for t in (2, 4, 6)]
     assert line.asked[:3] == pytest.approx([math.exp(w * math.log(4) + (1 - w) * math.log(10)) for w in expected])
     assert found[2].keep["a"][0] == 0
@@ -153,8 +157,7 @@ def test_epi_waits_until_the_allocation_is_stable() -> None:
 
 
 def test_explore_trains_only_the_silenced_part_and_then_everything_is_scored_alike() -> None:
-    swapped = lambda s: np.arange(10.0) if s < 4 else np.arange(10.0)[::-1]  # noqa: E731
-    found = run(ExploreExploit(every=4, explore=1, cool=0.2), 12, swapped)
+    found = run(ExploreExploit(every=4, explore=1, cool=0.2), 12, _turning)
     np.testing.assert_array_equal(found[1].flow["a"], found[1].keep["a"])  # exploit
     assert not found[3].keep  # explore: all take part in the forward pass
     np.testing.assert_array_equal(found[3].flow["a"], 1 - found[1].keep["a"])
@@ -242,12 +245,11 @@ def test_soft_masks_equal_a_masked_forward_with_straight_through_gradients() -> 
     loss = F.cross_entropy(torch.func.functional_call(reference, {"conv2.weight": masked}, x), y)
     gradients = torch.autograd.grad(loss, [masked, reference.head.weight])
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    schedule = lambda moment: Masks({"conv1.out": mask})  # noqa: E731
     seen: list[Moment] = []
 
     def watched(moment: Moment) -> Masks:
         seen.append(moment)
-        return schedule(moment)
+        return Masks({"conv1.out": mask})
 
     with MaskedTraining(program, model, optimizer, watched, steps=1, budget=budget, criterion="l2"):
         torch.testing.assert_close(model.conv2.weight.detach(), masked.detach())  # what evaluation sees
