@@ -32,6 +32,12 @@ ConstraintOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option("--device", metavar="NAME", help="Remote device to measure on: see billhook device.", show_default=False)
 ]
+PresetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="A method of the literature in place of our allocation: halp, smcp, mdp, nvit, ...", show_default=False
+    ),
+]
 ExampleOption = Annotated[
     list[str],
     typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
@@ -88,6 +94,7 @@ def front(
         str | None,
         typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
     ] = None,
+    preset: PresetOption = None,
     static: Annotated[bool, typer.Option("--static", help="Measure nothing: costs by a law over operations and bytes.")] = False,
     points: Annotated[int, typer.Option(metavar="N", min=2, help="Rows to print.")] = 20,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
@@ -102,6 +109,7 @@ def front(
             inputs=options.parse_inputs(example),
             data=_reference(data, "--data"),
             criterion=criterion,
+            preset=_preset(preset),
             points=points,
             threads=threads,
             constraints=tuple(parse_constraint(text) for text in constraint or ()),
@@ -128,6 +136,7 @@ def compile_(
         str | None,
         typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
     ] = None,
+    preset: PresetOption = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
@@ -146,6 +155,7 @@ def compile_(
         target=target,
         threads=threads,
         criterion=criterion,
+        preset=_preset(preset),
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
         device=device_,
         precision=precision,
@@ -195,3 +205,13 @@ def doctor(database: DatabaseOption = None) -> None:
 
 def _reference(text: str | None, option: str) -> options.Reference | None:
     return options.parse_reference(text, option) if text is not None else None
+
+
+def _preset(name: str | None) -> str | None:
+    """The name, if there is such a preset: said before the model is built."""
+    if name is None:
+        return None
+    from billhook.passes.allocation_presets import find_preset
+
+    find_preset(name)
+    return name

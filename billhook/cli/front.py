@@ -25,6 +25,7 @@ class FrontJob:
     inputs: tuple[options.InputSpec, ...]
     data: options.Reference | None
     criterion: str | None
+    preset: str | None
     points: int
     threads: int
     constraints: "tuple[Constraint, ...]"
@@ -43,6 +44,8 @@ def run_front(job: FrontJob) -> None:
             module,
             example_tensors(job.inputs),
             criterion=job.criterion,
+            preset=job.preset,
+            goals=job.points,
             data=data,
             database=job.database,
             threads=job.threads,

@@ -35,6 +35,7 @@ class CompileJob:
     target: str
     threads: int
     criterion: str | None
+    preset: str | None
     constraints: "tuple[Constraint, ...]"
     device: str | None
     precision: str
@@ -92,6 +93,7 @@ def run_compile(job: CompileJob) -> int:
             target=job.target,
             threads=job.threads,
             criterion=job.criterion,
+            preset=job.preset,
             constraints=job.constraints,
             device=job.device,
             precision=job.precision,

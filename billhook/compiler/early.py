@@ -13,11 +13,12 @@ from billhook.codegen.host import host_target
 from billhook.costmodel.network_cost import CostTables
 from billhook.costmodel.static_cost import Roofline, static_tables
 from billhook.ir.capture import capture
+from billhook.ir.errors import BudgetError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress, no_progress
-from billhook.passes.allocate import Problem, evaluate, front
+from billhook.passes.allocate import Problem, Totals, evaluate, front
 from billhook.passes.allocation_task import network_kernels
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
@@ -25,10 +26,12 @@ from billhook.passes.candidate_sizes import candidate_sizes, with_dense
 from billhook.passes.constraints import Constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.saliency import Data, retained
-from billhook.passes.saliency_criteria import chosen_criterion, score_axes
+from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
 
 from .engine import Engine
+from .fit import Rule, Values
+from .preset import chosen_preset, preset_rule
 
 Unit = Literal["static", "predicted"]
 
@@ -69,6 +72,8 @@ def early_front(
     example_inputs: Any,
     *,
     criterion: str | None = None,
+    preset: str | None = None,
+    goals: int = 20,
     data: Loader | None = None,
     loss: Loss | None = None,
     batches: int = 16,
@@ -79,9 +84,10 @@ def early_front(
 ) -> EarlyFront:
     """The whole front of a network. database: where kernels are measured and kept; None measures nothing and takes a static law.
 
-    criterion: by default taylor with data, l2 without. Raises CaptureError, DataError, OptionError, MeasureError, BudgetError.
+    criterion: by default taylor with data, l2 without. preset: a method of the literature in place of our allocation, which is asked for
+    `goals` evenly spaced costs, and judged by our bound. Raises CaptureError, DataError, OptionError, MeasureError, BudgetError.
     """
-    name = chosen_criterion(criterion, data=data is not None)
+    method, name = chosen_preset(preset, criterion, data=data is not None)
     args = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     program, _ = run_passes(capture(model, args, {}), ANALYSIS)
     target = host_target(threads)
@@ -91,7 +97,12 @@ def early_front(
     worth = {axis: retained(s) for axis, s in scores.items()}
 
     def solved(tables: CostTables, unit: Unit) -> EarlyFront:
-        return _front(width_problem(program, worth, candidates, tables, uniform=uniform_groups(program, constraints)), unit, name)
+        uniform = uniform_groups(program, constraints)
+        problem = width_problem(program, worth, candidates, tables, uniform=uniform)
+        if method is None:
+            return _front(problem, unit, name)
+        rule = preset_rule(method, program, Values(scores, worth), candidates, tables, uniform, target, None)
+        return _front_by(rule, goals, problem, unit, name)
 
     if database is None:
         (tables,) = static_tables(network_kernels(program, candidates, target), candidates, Roofline())
@@ -108,7 +119,34 @@ def _measured(engine: Engine, program: Program, candidates: Any, progress: Progr
 
 def _front(problem: Problem, unit: Unit, criterion: str) -> EarlyFront:
     found = front(problem)
-    dense = evaluate(problem, {n: v.sizes[-1] for n, v in problem.variables.items()})
+    dense = _dense(problem)
     points = tuple(EarlyPoint(p.seconds, p.value / dense.value if dense.value else 1.0, dict(p.sizes)) for p in found.points)
     gap = max(found.at(float(c)).gap for c in found.seconds[:: max(1, len(found) // 100)])
     return EarlyFront(points, dense.seconds, unit, criterion, gap)
+
+
+def _front_by(rule: Rule, goals: int, problem: Problem, unit: Unit, criterion: str) -> EarlyFront:
+    """The undominated plans that a rule takes for evenly spaced goals; goals that it misses are left out.
+
+    Raises BudgetError where it misses all of them.
+    """
+    dense, smallest = _dense(problem), float(front(problem).seconds[0])
+    points: list[EarlyPoint] = []
+    gap, missed = 0.0, "no goal was tried"
+    for goal in np.linspace(smallest, dense.seconds, goals).tolist():
+        try:
+            found = rule(problem, goal)
+        except BudgetError as error:
+            missed = str(error)
+            continue
+        kept = found.value / dense.value if dense.value else 1.0
+        if not points or (found.seconds > points[-1].cost and kept > points[-1].retained):
+            points.append(EarlyPoint(found.seconds, kept, dict(found.sizes)))
+            gap = max(gap, found.gap)
+    if not points:
+        raise BudgetError(missed)
+    return EarlyFront(tuple(points), dense.seconds, unit, criterion, gap)
+
+
+def _dense(problem: Problem) -> Totals:
+    return evaluate(problem, {n: v.sizes[-1] for n, v in problem.variables.items()})

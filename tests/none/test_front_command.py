@@ -56,6 +56,8 @@ def test_data_and_criterion_are_taken(capsys: Capture) -> None:
     [
         (["--criterion", "tailor"], "did you mean taylor"),
         (["--criterion", "taylor"], "criterion taylor needs data"),
+        (["--preset", "unifrom"], "did you mean uniform"),
+        (["--preset", "nvit"], "preset nvit scores by fisher, which needs data"),
         (["--graph", "front.png"], ".svg or .html"),
     ],
 )
@@ -64,6 +66,19 @@ def test_errors_are_one_line(options: list[str], said: str, capsys: Capture) -> 
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_a_preset_s_front_lies_below_ours() -> None:
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    ours, uniform = early_front(model, torch.randn(1, 8)), early_front(model, torch.randn(1, 8), preset="uniform", goals=7)
+    assert 2 <= len(uniform.points) <= 7
+    assert uniform.criterion == "l2"
+    assert [p.cost for p in uniform.points] == sorted(p.cost for p in uniform.points)
+    for point in uniform.points:
+        best = max(p.retained for p in ours.points if p.cost <= point.cost * (1 + 1e-9))
+        assert point.retained <= best + ours.gap
+    halves = [sum(p.sizes.values()) for p in uniform.points if abs(p.sizes["0.out"] - p.sizes["2.out"]) <= 8]
+    assert len(halves) == len(uniform.points)  # a uniform cut takes the same share of both layers
 
 
 def test_every_point_is_within_its_certificate_and_ascends() -> None:

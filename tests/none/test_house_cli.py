@@ -65,6 +65,7 @@ def assert_matches(text: str, pattern: str) -> None:
         ("--data", "loader", "--data loader: write package.module:attribute"),
         ("--evaluate", "./e.py:f", "--evaluate .*did you mean e:f"),
         ("--out", "taken", "--out taken: is a file"),
+        ("--preset", "halpp", "no preset is called 'halpp'; did you mean halp"),
         ("--constraint", "divisable(*.out,8)", r"--constraint divisable\(.*did you mean divisible"),
     ],
 )

@@ -135,6 +135,7 @@ def test_compile(capsys: Capture, monkeypatch: pytest.MonkeyPatch, met: bool, st
         "--latency": "40%",
         "--out": "out",
         "--evaluate": f"{MODULE}:score",
+        "--preset": "smcp",
         "--db": "m.db",
     }
     assert main(["compile", f"{MODULE}:build", *(word for pair in options.items() for word in pair)]) == status
@@ -144,6 +145,7 @@ def test_compile(capsys: Capture, monkeypatch: pytest.MonkeyPatch, met: bool, st
     assert [tuple(t.shape) for t in asked["example"]] == [(1, 6)]
     assert asked["data"][0][0].shape == (2, 6)
     assert asked["evaluate"](None) == 0.5
+    assert (asked["preset"], asked["criterion"]) == ("smcp", None)
     assert (asked["finetune"], asked["target"], asked["database"]) == (None, "llvm", Path("m.db"))
     out, err = capsys.readouterr()
     assert ("met" if met else "missed") in out
