@@ -18,7 +18,6 @@ from .shaped_kernel import ShapedKernel
 from .widths import WidthModel
 
 Graph: TypeAlias = "nx.Graph[str]"
-_TABLE = 4  # axes of a cost table, those included without which a kernel vanishes
 MOST = 3  # coordinates of a surface: beyond that, all shape axes become one, their sum
 
 
@@ -49,7 +48,8 @@ def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], remo
 
     Coordinates are the prunable axes that a kernel's shape depends on; axes that it sees only together are fewer coordinates:
     the total width of a concatenation, heads times their width. fixed: sizes of axes that nobody chooses, such as the batch.
-    removable: axes that may get size 0; a kernel whose every reader goes with such an axis has it as a further coordinate.
+    removable: axes that may get size 0; a kernel whose every reader goes with such an axis has it as a further coordinate, as long as
+    there are at most MOST: of axes beyond that the kernel is believed to stay, which costs too much rather than too little.
     """
     free = {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
     return tuple(Kernel(k.name, _family(k, target, free, frozenset(removable), fixed)) for k in model.kernels)
@@ -60,8 +60,7 @@ def _family(
 ) -> KernelFamily:
     shape = _coordinates(kernel, free, fixed)
     gates = sorted(kernel.gates & removable & free.keys())
-    beside = [g for g in gates if not any(g in c.axes for c in shape)]
-    if len(shape) <= MOST and len(shape) + len(beside) <= _TABLE:
+    if len(shape) <= MOST:
         kernel = kernel.replaced(lambda dim: _merged(dim, shape, free, fixed))
         rounded = _rounded_axes(kernel)
         axes = [((str(c), c.at(free)),) for c in shape]
@@ -70,7 +69,7 @@ def _family(
     else:
         together = tuple(a for a in kernel.axes if a in free)
         axes, steps, shape = [tuple((a, free[a]) for a in together)], [1], [width(*together)]
-    alone = [g for g in gates if not any(g in c.axes for c in shape)]
+    alone = [g for g in gates if not any(g in c.axes for c in shape)][: MOST - len(shape)]
     # every size of a gate but 0 costs the same
     return KernelFamily(
         kernel,
