@@ -17,8 +17,16 @@ def inline_regions(module: DeferredGraphModule) -> None:
         for node in regions:
             _inline(module, node)
         changed = bool(regions)
+    _drop_checks(module.graph)
     module.graph.eliminate_dead_code()
     module.defer()
+
+
+def _drop_checks(graph: fx.Graph) -> None:
+    """The exporter notes element types that it saw; its notes would keep alive what nothing else reads."""
+    for node in list(graph.nodes):
+        if str(node.target).startswith("aten._assert_tensor_metadata"):
+            graph.erase_node(node)
 
 
 def _region(node: fx.Node) -> int | None:

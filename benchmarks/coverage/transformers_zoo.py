@@ -100,6 +100,19 @@ ARCHITECTURES: dict[str, Architecture] = {
         words,
         {**SHARED, "head_dim": 8, "num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 12},
     ),
+    "llama4": Architecture(
+        "Llama4TextConfig",
+        "Llama4ForCausalLM",
+        words,
+        {
+            **SHARED,
+            "head_dim": 8,
+            "intermediate_size_mlp": 48,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 1,
+            "attention_chunk_size": 32,
+        },
+    ),
     "gpt_oss": Architecture(
         "GptOssConfig", "GptOssForCausalLM", words, {**SHARED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}
     ),

@@ -16,7 +16,7 @@ hardsigmoid hardswish hardtanh threshold log_sigmoid prelu rrelu dropout alpha_d
 logical_and logical_or logical_not logical_xor bitwise_and bitwise_or bitwise_not bitwise_xor isnan isinf isfinite where masked_fill
 lerp nan_to_num rand_like zeros_like ones_like full_like empty_like to _to_copy contiguous clone detach alias lift_fresh_copy
 lift_fresh lift copy_ fill_ zero_ fill bernoulli float half bfloat16 double cpu positive __and__ __or__ __xor__ __lshift__ __rshift__
-deg2rad xlogy bitwise_left_shift bitwise_right_shift
+deg2rad xlogy bitwise_left_shift bitwise_right_shift polar complex real imag angle conj conj_physical resolve_conj resolve_neg
 """.split()  # noqa: SIM905
 
 

@@ -143,6 +143,16 @@ class ComputedRotary(_Tokens):
         return self.out(y.transpose(1, 2).reshape(b, n, 16))
 
 
+@structure((2, 6, 5), prunable="embed.out:8 q.out.0:2 q.out.1:4 v.out.1:8")
+class ComplexRotary(ComputedRotary):
+    """Rotary positions as complex numbers, as Llama 4 turns its queries and keys."""
+
+    def turn(self, x: torch.Tensor) -> torch.Tensor:
+        angle = torch.outer(torch.arange(x.shape[-2], dtype=x.dtype), 0.5 ** torch.arange(4, dtype=x.dtype))
+        turned = torch.view_as_complex(x.unflatten(-1, (4, 2))) * torch.polar(torch.ones_like(angle), angle)
+        return torch.view_as_real(turned).flatten(-2)
+
+
 @structure((2, 6, 5), prunable="temperature.dim0:2 embed.out:8 qkv.out.1:4 qkv.out.2:4")
 class ChannelAttention(_Tokens):
     """XCiT: attention between channels of a head, queries and keys normalised over the tokens, a temperature per head."""
