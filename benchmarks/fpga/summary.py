@@ -33,6 +33,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, Any]:
         "accuracy": {f"{r['network']} at {r['share']:.0%}": {"float": r["accuracy_float"], "int8": r["accuracy_int8"]} for r in networks},
         "resource_error": resource_errors(listed),
         "boards": boards(listed),
+        "routed_on_ecp5": {r["design"]: routed(r) for r in listed if r["part"] == "place"},
     }
 
 
@@ -73,17 +74,22 @@ def fitted(rows: list[Row], kind: str) -> Coefficients:
     return fit(designs, [r[kind] for r in rows], COUNTED[rows[0]["family"]][KINDS.index(kind)])
 
 
+def routed(row: Row) -> dict[str, Any]:
+    """The clock of a design that was placed and routed, or why there is none."""
+    return {"mhz": round(row["mhz"], 1), "tools": row["tools"]} if row["mhz"] else {"mhz": None, "why": row["why"]}
+
+
 def boards(rows: list[Row]) -> dict[str, Any]:
-    """The best design of each board for the ResNet; a clock after place and route where that design was placed."""
-    placed = [r for r in rows if r["part"] == "place"]
+    """The best design of each board for the ResNet; a clock after place and route where that array was placed."""
+    placed = [r for r in rows if r["part"] == "place" and r["mhz"]]
     found: dict[str, Any] = {}
     for row in (r for r in rows if r["part"] == "board" and r["network"] == "resnet8"):
-        routed = next((r for r in placed if _array(r) == row["array"] and row["board"] == "ulx3s"), None)
+        clock = next((r for r in placed if _array(r) == row["array"] and row["board"] == "ulx3s"), None)
         found[row["board"]] = {
             **{k: row[k] for k in ("array", "dsp", "bram", "lut", "cycles")},
             "dataflow_in_theory": row.get("dataflow"),
-            "clock": row["clock_mhz"] if routed is None else round(routed["mhz"], 1),
-            "clock_is": row["clock_is"] if routed is None else "placed and routed, of an equal array, out of context",
+            "clock": row["clock_mhz"] if clock is None else round(clock["mhz"], 1),
+            "clock_is": row["clock_is"] if clock is None else f"placed and routed: {row['array']}, out of context, {clock['tools']}",
         }
     return found
 
