@@ -55,6 +55,17 @@ def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], remo
     return tuple(Kernel(k.name, _family(k, target, free, frozenset(removable), fixed)) for k in model.kernels)
 
 
+def values_of(model: WidthModel, target: Target, fixed: Mapping[str, int]) -> tuple[Kernel, ...]:
+    """For every kernel the value that it makes, under the value's name: a kernel of no inputs and calls, over the output's axes alone.
+
+    The value is there wherever its shape is not empty, even where the kernel itself vanishes and what it would read passes through.
+    """
+    free = {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
+    names = [k.output for k in model.partition.network.kernels]
+    alone = [replace(k, inputs=(), roles=(), calls=(), gates=frozenset[str]()) for k in model.kernels]
+    return tuple(Kernel(n, _family(k, target, free, frozenset(), fixed)) for n, k in zip(names, alone, strict=True))
+
+
 def _family(
     kernel: ShapedKernel, target: Target, free: Mapping[str, int], removable: frozenset[str], fixed: Mapping[str, int]
 ) -> KernelFamily:
@@ -121,7 +132,8 @@ def _merged(dim: Dim, shape: Collection[Coordinate], free: Mapping[str, int], fi
 
 def _rounded_axes(kernel: ShapedKernel) -> set[str]:
     """Axes whose width the hardware rounds up: channels of blocked maps, and what convolutions and linear maps make."""
-    made = [kernel.inputs[1].dims[0]] if kernel.calls[0].call.op in {"aten.conv2d.default", "aten.linear.default"} else []
+    anchors = [c.call.op for c in kernel.calls[:1]]
+    made = [kernel.inputs[1].dims[0]] if anchors in (["aten.conv2d.default"], ["aten.linear.default"]) else []
     rounded = [*(t.dims[1] for t in (*kernel.inputs, kernel.output) if t.blocked), *made]
     inside = {name for dim in kernel.dims() if not isinstance(dim, Leaf) for name in _names(dim)}
     return {dim.name for dim in rounded if isinstance(dim, Leaf) and dim.name and dim.name not in inside}

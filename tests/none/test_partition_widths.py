@@ -95,7 +95,36 @@ class Split(nn.Module):
         return self.b(left), self.norm(right).sum(-1)
 
 
-@pytest.mark.parametrize("model", [ChannelMean(), Split()], ids=["channel-mean", "split"])
+class Recurrent(nn.Module):
+    """Two recurrent layers, the first in both directions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 9), nn.LSTM(9, 8, bidirectional=True), nn.GRU(16, 10)
+        self.head = nn.Linear(10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.c(self.b(self.a(x[None].expand(2, -1, -1)))[0])[1])
+
+
+class Written(nn.Module):
+    """A part of a tensor is written into, up to a place that follows a width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 12), nn.Linear(6, 8), nn.Linear(20, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.new_zeros(x.shape[0], 20)
+        y[:, :12] = self.a(x)
+        y[:, 12:] = self.b(x)
+        return self.c(y)
+
+
+MODELS = {"channel-mean": ChannelMean(), "split": Split(), "recurrent": Recurrent(), "written": Written()}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS.keys())
 @pytest.mark.parametrize("divisor", [2, 3])
 def test_literals_and_operators_follow_the_widths(model: nn.Module, divisor: int) -> None:
     traced = infer_axes(capture(model.eval(), (torch.randn(3, 6),)))
