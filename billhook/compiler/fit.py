@@ -23,8 +23,9 @@ ROUNDS = 3  # to come close to the budget
 MORE = 2  # rounds besides, where no plan so far is within the budget
 INNER = 2  # solve, measure the chosen kernels, solve again
 CLOSE = 0.97  # a plan below this share of the budget leaves something unused
+FAR = 0.9  # and below this one so much that more rounds are worth their time
 MARGIN = 0.985  # aim at the middle of what is accepted: two measurements of one network differ by about a percent
-BACK_OFF = 0.98  # aim so much lower where the plan would be one that was measured above the budget
+BACK_OFF = 0.98  # aim so much lower where the plan would be one that was measured above the budget, and in each round besides
 BISECTIONS = 8
 SETTLED = 0.01  # relative change of the predicted latency by which the inner loop ends
 
@@ -141,15 +142,17 @@ class Fitter:
 def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
     """Solve, cut, build, measure, and aim anew between what was measured, until the latency is in [CLOSE, 1] x budget.
 
-    At most `ROUNDS` times, and `MORE` times where nothing is within the budget by then; the most valuable plan that is within it
-    is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
+    At most `ROUNDS` times, and `MORE` times where nothing is within [FAR, 1] x budget by then; the most valuable plan that is within
+    the budget is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
     """
     rounds: list[Round] = []
     best: tuple[Round, Solution, Pruned, Build] | None = None
     margin = MARGIN
     for turn in range(ROUNDS + MORE):
-        if turn >= ROUNDS and best is not None:
-            break
+        if turn >= ROUNDS:
+            if best is not None and best[0].measured.seconds >= FAR * budget:
+                break
+            margin *= BACK_OFF
         goal = fitter.goal(margin * budget)
         solution = fitter.solve(goal)
         if any(solution.sizes == r.sizes for r in rounds):  # widths come in steps
