@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from billhook.costmodel.statistics import Rounds, Timing, interleave
+from billhook.costmodel.statistics import Rounds, Timing, interleave, undisturbed
 from billhook.costmodel.work import kernel_bytes, kernel_flops
 from billhook.ir.latency import Latency
 from billhook.ir.program import Program
@@ -86,25 +86,32 @@ class Contest:
     def of_build(self, build: Build) -> Latency:
         """Latency of a pruned build: its ratio to our dense build in the same rounds, times the dense build's latency.
 
-        So a machine whose clock drifts between the stages of a run does not look like a faster or slower network. The fastest dense
-        peer takes part: two small networks alone would keep each other's weights in the last cache, which in the end they cannot.
+        So a machine whose clock drifts between the stages of a run does not look like a faster or slower network; while the dense
+        build is slowed by something else, the rounds are repeated. The fastest dense peer takes part: two small networks alone
+        would keep each other's weights in the last cache, which in the end they cannot.
         """
-        assert self._reference is not None
         with quiet(self.threads):
-            timings = interleave({"pruned": build.artifact.bind(*self.inputs), **self._beside}, PAIR)
-        return timings["pruned"].latency.scaled(self._reference.seconds / timings[OURS].latency.seconds)
+            contenders = {"pruned": build.artifact.bind(*self.inputs), **self._beside}
+            timings = undisturbed(lambda: interleave(contenders, PAIR), OURS, self._known)
+        return timings["pruned"].latency.scaled(self._known / timings[OURS].latency.seconds)
+
+    @property
+    def _known(self) -> float:
+        """Seconds of our dense build, as first measured."""
+        assert self._reference is not None
+        return self._reference.seconds
 
     def drift(self, final: Comparison) -> float:
         """How much slower the machine is in the final rounds than it was in the first, by our dense build: predictions go with it."""
-        assert self._reference is not None
-        return final.ours_dense.seconds / self._reference.seconds
+        return final.ours_dense.seconds / self._known
 
     def final(self, pruned: Pruned, build: Build, rounds: Rounds = FASTEST) -> Comparison:
         """Time everything, dense and pruned, in the same rounds."""
         small = self._contenders(pruned.model, build)
         both = {("dense", n): c for n, c in self._dense.items()} | {("pruned", n): c for n, c in small.items()}
+        calls = {"/".join(key): call for key, call in both.items()}
         with quiet(self.threads):
-            timings = interleave({"/".join(key): call for key, call in both.items()}, rounds, progress=self.progress)
+            timings = undisturbed(lambda: interleave(calls, rounds, progress=self.progress), f"dense/{OURS}", self._known, attempts=2)
         split = {side: {n: timings[f"{side}/{n}"] for s, n in both if s == side} for side in ("dense", "pruned")}
         return Comparison(split["dense"], split["pruned"], self.absent)
 

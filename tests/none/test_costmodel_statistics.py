@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billhook.costmodel.statistics import Rounds, interleave, ratio, timing
+from billhook.costmodel.statistics import ATTEMPTS, Rounds, Timing, interleave, ratio, timing, undisturbed
 from billhook.ir.errors import OptionError
 
 
@@ -114,6 +114,29 @@ def test_noise_is_met_with_more_rounds_up_to_the_limit() -> None:
     assert seen[-1] == ("measure networks", 12, 12)
     quiet = machine.contender("quiet", lambda: 1e-3)
     assert len(interleave({"quiet": quiet}, Rounds(count=5, limit=12, slice=0), machine.clock)["quiet"].seconds) == 5
+
+
+def _slowed(*factors: float) -> tuple[Callable[[], dict[str, Timing]], list[float]]:
+    """A dense network of 10 s, and a pruned one of 5 s that lies in a cache, where the neighbours do not slow it."""
+    left = list(factors)
+
+    def measure() -> dict[str, Timing]:
+        factor = left.pop(0)
+        return {name: timing([s], "minimum") for name, s in (("dense", 10 * factor), ("pruned", 5.0))}
+
+    return measure, left
+
+
+def test_a_disturbance_is_waited_for() -> None:
+    measure, left = _slowed(1.5, 1.3, 1.01, 9.0)
+    assert undisturbed(measure, "dense", 10.0)["dense"].latency.seconds == pytest.approx(10.1)
+    assert left == [9.0]
+
+
+def test_a_lasting_disturbance_leaves_the_least_disturbed_timings() -> None:
+    measure, left = _slowed(1.5, 1.2, *[1.4] * ATTEMPTS)
+    assert undisturbed(measure, "dense", 10.0)["dense"].latency.seconds == pytest.approx(12.0)
+    assert len(left) == 2
 
 
 def test_rounds_and_ratios_check_their_input() -> None:
