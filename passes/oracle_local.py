@@ -7,11 +7,11 @@ are the dense values around it, computed once for all plans. Agreement here impl
 still vanish further on.
 
 A write in place is done on a copy where nobody reads the old value, or a view of it, afterwards: that is the same program without the
-write. A graph with another kind of write is run whole instead: there a value depends on when it is read.
+write. Other writes stay; a plan whose region meets their memory is compared whole, because there a value depends on when it is read.
 """
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -50,17 +50,18 @@ class LocalOracle:
         self.program = program
         self.order = list(program.nodes())
         self.inputs = _inputs(program, *(example or program.example))
-        self.whole = any(map(writes_in_place, self.order))
         self.outputs = tensor_args(self.order[-1])
         self.live = _ancestors(self.outputs, {})
-        self.dense = self._run(program.state(), self.order, {})
-        if self.whole and not _read_after_write(self.order, self.dense):
-            self.whole = False
-            self.dense = self._run(program.state(), self.order, {})
+        self.shared: dict[fx.Node, int] = {}
+        if any(map(writes_in_place, self.order)):
+            self.shared = _shared(self.order, self._run(program.state(), self.order, {}, frozenset(self.order)))
+        self.dense = self._run(program.state(), self.order, {}, self.shared)
 
     def compare(self, plan: Plan) -> Comparison:
         """Cut against mask, and mask against the dense network, where the plan's axes end."""
-        part = _Part(self.program, {node: node for node in self.order}, self.outputs, {}) if self.whole else self._part(plan)
+        part = self._part(plan)
+        if self._meets_writes(part):
+            part = _Part(self.program, {node: node for node in self.order}, self.outputs, {})
         small, large = cut_nodes(part.program, plan), mask_nodes(part.program, plan)
         cut, masked = (self._values(made, part) for made in (small, large))
         dense = [self.dense[node] for node in part.wanted]
@@ -74,26 +75,37 @@ class LocalOracle:
         computed = {node for node in _ancestors(border, {}) if node in between or node in border}
         return _part_of(self.program, self.order, computed, border, self.dense)
 
+    def _meets_writes(self, part: "_Part") -> bool:
+        """Whether the part computes in memory that is written into, or reads from it before the last write into it."""
+        return any(
+            node in self.shared or any(i < self.shared.get(arg, 0) for arg in tensor_args(node))
+            for i, node in enumerate(self.order)
+            if node in part.inner and part.inner[node].op != "placeholder"
+        )
+
     def _values(self, made: Materialised, part: "_Part") -> list[Any]:
         """The values that stand for the wanted nodes."""
         given = {made.mapping[inner]: value for inner, value in part.given.items() if inner in made.mapping}
-        values = self._run(made.state, made.graph.nodes, given)
+        shared = {made.mapping[node] for node in self.shared if node in made.mapping and node in part.inner}
+        values = self._run(made.state, made.graph.nodes, given, shared)
         return [values[made.mapping[part.inner[node]]] for node in part.wanted]
 
-    def _run(self, state: Mapping[str, torch.Tensor], order: Iterable[fx.Node], given: Mapping[fx.Node, Any]) -> dict[fx.Node, Any]:
-        """The values of nodes in order; inputs are found by name, and copied where they might be written into."""
+    def _run(
+        self, state: Mapping[str, torch.Tensor], order: Iterable[fx.Node], given: Mapping[fx.Node, Any], shared: Collection[fx.Node]
+    ) -> dict[fx.Node, Any]:
+        """The values of nodes in order; inputs are found by name. shared: nodes that are written in place, or on copies of inputs."""
         values: dict[fx.Node, Any] = {}
         with torch.no_grad():
             for node in order:
                 if node in given:
                     values[node] = given[node]
                 elif node.op == "placeholder":
-                    values[node] = copy.deepcopy(self.inputs[node.name]) if self.whole else self.inputs[node.name]
+                    values[node] = copy.deepcopy(self.inputs[node.name]) if node in shared else self.inputs[node.name]
                 elif node.op == "get_attr":
-                    values[node] = state[str(node.target)].clone() if self.whole else state[str(node.target)]
+                    values[node] = state[str(node.target)].clone() if node in shared else state[str(node.target)]
                 elif node.op == "call_function":
                     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: values[n])
-                    if not self.whole and writes_in_place(node):
+                    if node not in shared and writes_in_place(node):
                         args = (cast(torch.Tensor, args[0]).clone(), *args[1:])
                     target: Any = node.target
                     values[node] = target(*args, **kwargs)
@@ -133,23 +145,23 @@ def _moved(edit: Edit, inner: Mapping[fx.Node, fx.Node]) -> Edit:
     return replace(edit, args=tuple(cast("tuple[Any, ...]", args)), kwargs=tuple(cast("dict[str, Any]", kwargs).items()))
 
 
-def _read_after_write(order: list[fx.Node], values: Mapping[fx.Node, Any]) -> bool:
-    """Whether some value is read after it, or another view of its memory, was written into, other than through the write's result.
+def _shared(order: list[fx.Node], values: Mapping[fx.Node, Any]) -> dict[fx.Node, int]:
+    """The nodes in memory that is written into and read afterwards through another node than the write; the place of its last write.
 
     values: of one run, all alive, so that each piece of memory has one address. State and inputs count as read: they outlive the run.
     """
     memory = {node: {t.untyped_storage().data_ptr() for t in tensors_in([value])} for node, value in values.items()}
-    stale: set[fx.Node] = set()
+    stale, found, last = set[fx.Node](), set[int](), dict[int, int]()
     for i, node in enumerate(order):
-        if not stale.isdisjoint(tensor_args(node)):
-            return True
+        found.update(*(memory[arg] for arg in tensor_args(node) if arg in stale))
         if writes_in_place(node):
             written = memory[tensor_args(node)[0]]
+            last.update(dict.fromkeys(written, i))
             aliases = [n for n in order[:i] if not written.isdisjoint(memory.get(n, ()))]
             if any(n.op != "call_function" for n in aliases):
-                return True
+                found.update(written)
             stale.update(aliases)
-    return False
+    return {n: max(last[m] for m in memory[n] & found) for n in order if memory.get(n, set()) & found}
 
 
 def _inputs(program: Program, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

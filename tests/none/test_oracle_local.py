@@ -11,6 +11,10 @@ from torch import nn
 
 from billhook.ir.dims import Leaf
 from billhook.ir.plan import Plan, make_plan
+from billhook.ir.program import Program
+from billhook.passes import oracle_local
+from billhook.passes.cut import cut_nodes
+from billhook.passes.module import Materialised
 from billhook.passes.oracle_local import LocalOracle
 
 NAMES = ("C2f", "FusedQKV_chunk", "GroupedQuery", "InPlace", "OneHotExperts", "SharedModule", "StridedSlices", "UNet")
@@ -48,6 +52,39 @@ class Gated(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.c(self.a(x) * self.b(x)).relu())
+
+
+class Windowed(nn.Module):
+    """A mask that is written in pieces and then read, as windows that were shifted have; and a result that is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = nn.Linear(5, 8), nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mask = x.new_zeros(3, 1)
+        mask[1:] = 2.0
+        y = self.b(self.a(x) + mask).tanh()
+        y[:, 0] = 1.0
+        return self.head(y)
+
+
+def test_only_what_meets_memory_that_is_written_is_compared_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = bench(Windowed(), torch.randn(2, 3, 5))
+    oracle = LocalOracle(found.program, (found.args, found.kwargs))
+    assert oracle.shared
+    sizes: list[int] = []
+
+    def counted(program: Program, plan: Plan) -> Materialised:
+        sizes.append(len(list(program.nodes())))
+        return cut_nodes(program, plan)
+
+    monkeypatch.setattr(oracle_local, "cut_nodes", counted)
+    for name in ("a.out", "b.out"):
+        seen = oracle.compare(make_plan(found.program, found.half([name])))
+        assert seen.error < EQUAL
+        assert seen.moved > MOVED
+    assert sizes[0] < sizes[1] == len(oracle.order)
 
 
 def test_a_planted_fault_is_seen() -> None:
