@@ -12,7 +12,22 @@ from billhook.ir.target import Target
 from billhook.ir.workload import TensorType, Workload
 
 from . import generic
-from .cpu import attention, block_sparse, conv, depthwise, depthwise_int8, elementwise, layout, linear, norm, pool, transpose, winograd
+from .cpu import (
+    attention,
+    block_sparse,
+    conv,
+    depthwise,
+    depthwise_int8,
+    elementwise,
+    group_norm,
+    grouped,
+    layout,
+    linear,
+    norm,
+    pool,
+    transpose,
+    winograd,
+)
 from .cpu.candidate import Candidate
 from .cpu.features import BF16_DOT, has_feature, int8_dot
 from .cpu.reduced import is_reduced
@@ -41,13 +56,14 @@ class Template:
     multiplications: Callable[[Workload, Candidate], int] = _unknown  # multiply-adds that no schedule of the kernel can save; 0 if unknown
 
 
-_CPU = (depthwise, linear, norm, attention, pool, transpose, layout, elementwise)
+_CPU = (depthwise, linear, norm, group_norm, attention, pool, transpose, layout, elementwise)
 _GENERIC = Template(generic.NAME, generic.candidates, generic.lower, generic.pack, flat=False)
 _WINOGRAD = Template(winograd.NAME, winograd.candidates, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications)
 _WINOGRAD_BF16 = Template(
     winograd.REDUCED, winograd.candidates_reduced, winograd.lower, winograd.pack, True, winograd.TOLERANCE, winograd.multiplications
 )
 _CONV = Template(conv.NAME, conv.candidates, conv.lower, conv.pack, multiplications=conv.multiplications)
+_GROUPED = Template(grouped.NAME, grouped.candidates, grouped.lower, grouped.pack, multiplications=grouped.multiplications)
 _CONV_BF16 = Template(conv.REDUCED, conv.candidates_reduced, conv.lower, conv.pack, multiplications=conv.multiplications)
 _LINEAR_BF16 = Template(linear.REDUCED, linear.candidates_reduced, linear.lower, linear.pack)
 _CONV_INT8 = Template(conv.BYTES, conv.candidates_bytes, conv.lower, conv.pack, multiplications=conv.multiplications)
@@ -64,6 +80,7 @@ TEMPLATES = (
     _LINEAR_BF16,
     _WINOGRAD,
     _CONV,
+    _GROUPED,
     _SPARSE,
     *(Template(m.NAME, m.candidates, m.lower, m.pack) for m in _CPU),
     _GENERIC,

@@ -15,7 +15,7 @@ from billhook.ir.workload import Arg, Call, Ref, Role, TensorType, Workload
 from .operators import bound, dims_of, dtype_name, is_move, is_pointwise, is_reshape
 from .origin import CallOrigin, Extents, dims_meta, origin_meta
 from .partition_groups import Group, Grouping
-from .partition_layout import is_depthwise, is_map
+from .partition_layout import is_grouped, is_map
 
 LAYOUT = "billhook.layout"
 
@@ -153,7 +153,8 @@ class Emitter:
             name = str(value.target)
             self.constants.add(name)
             self.dims[name] = dims_meta(value.meta)
-            return body.read(_Input(name, TensorType(dims_of(value), dtype_name(value)), "parameter"))
+            as_map = reader in self.grouping.blocked and is_pointwise(reader) and dims_of(value) == dims_of(reader)
+            return body.read(_Input(name, self._type(value, blocked=as_map), "parameter"))
         if group.kind == "generic" and self.grouping.is_loose(value) and not self.grouping.crosses_out(value):
             source = cast("fx.Node", value.args[0])
             if source not in body.value_of:
@@ -186,9 +187,7 @@ def _main(group: Group) -> fx.Node:
 
 def _reads_directly(reader: fx.Node, value: fx.Node) -> bool:
     """A dense convolution reads the network's row-major input as it is."""
-    return (
-        value.op == "placeholder" and reader.args[0] is value and str(reader.target) == "aten.conv2d.default" and not is_depthwise(reader)
-    )
+    return value.op == "placeholder" and reader.args[0] is value and str(reader.target) == "aten.conv2d.default" and not is_grouped(reader)
 
 
 def _literal(node: fx.Node, body: _Body, value: Any) -> Any:

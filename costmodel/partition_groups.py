@@ -10,12 +10,12 @@ from billhook.ir.program import tensor_args
 from billhook.ir.target import Target
 
 from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, operator_name, permutation
-from .partition_layout import blocked_values, is_channel_cat, is_conv, is_map, is_pool
+from .partition_layout import blocked_values, is_channel_cat, is_conv, is_group_norm, is_map, is_pool
 
 TO_LAST = (0, 2, 3, 1)  # [N, C, H, W] to [N, H, W, C]
 TO_FIRST = (0, 3, 1, 2)
 
-Kind: TypeAlias = Literal["conv", "pool", "cat", "linear", "pointwise", "generic"]
+Kind: TypeAlias = Literal["conv", "norm", "pool", "cat", "linear", "pointwise", "generic"]
 
 
 @dataclass(slots=True, eq=False)
@@ -70,13 +70,10 @@ class Grouping:
 
     def crosses_in(self, node: fx.Node) -> bool:
         """Whether a loose move makes [N, C, H, W] of a stored [N, H, W, C], which one layout kernel can block."""
+        if not self.is_loose(node) or permutation(node) != TO_FIRST or not is_map(node):
+            return False
         source = cast("fx.Node", node.args[0])
-        return (
-            self.is_loose(node)
-            and permutation(node) == TO_FIRST
-            and is_map(node)
-            and (source in self.of_tail or source.op == "placeholder")
-        )
+        return source in self.of_tail or source.op == "placeholder"
 
     def reads_blocked(self, node: fx.Node) -> bool:
         """Whether a call's kernel wants blocked maps."""
@@ -131,6 +128,8 @@ class Grouping:
     def _place_anchor(self, node: fx.Node) -> None:
         if is_conv(node):
             self._start("conv", node)
+        elif node in self.blocked and is_group_norm(node):
+            self._start("norm", node)
         elif self.reads_blocked(node) and is_pool(node):
             self._start("pool", node)
         elif is_channel_cat(node):
@@ -184,7 +183,7 @@ class Grouping:
 
 def _hosts(group: Group, fits: bool) -> bool:
     """Whether a kernel of this kind can have another pointwise call behind it."""
-    if group.kind in {"conv", "linear", "pointwise"} or (group.kind == "pool" and group.blocked):
+    if group.kind in {"conv", "norm", "linear", "pointwise"} or (group.kind == "pool" and group.blocked):
         return fits
     return group.kind == "generic"
 

@@ -19,19 +19,24 @@ def is_map(node: fx.Node) -> bool:
 
 
 def is_conv(node: fx.Node) -> bool:
-    """Whether a template makes this convolution: two-dimensional, dense or depthwise, with constant weights."""
+    """Whether a template makes this convolution: two-dimensional, with constant weights."""
     if str(node.target) != "aten.conv2d.default" or not is_map(node):
         return False
     bias = node.args[2] if len(node.args) > 2 else None
-    if any(isinstance(a, fx.Node) and a.op != "get_attr" for a in (node.args[1], bias)):
-        return False
-    groups = node.args[6] if len(node.args) > 6 else 1
-    return bool(groups == 1 or groups == dims_of(cast("fx.Node", node.args[0]))[1] == dims_of(node)[1])
+    return not any(isinstance(a, fx.Node) and a.op != "get_attr" for a in (node.args[1], bias))
 
 
-def is_depthwise(node: fx.Node) -> bool:
-    """Whether every channel has a filter of its own."""
+def is_grouped(node: fx.Node) -> bool:
+    """Whether this is a convolution whose outputs read a part of the input channels each."""
     return bool(is_conv(node) and len(node.args) > 6 and node.args[6] != 1)
+
+
+def is_group_norm(node: fx.Node) -> bool:
+    """Whether a template makes this group norm, given a blocked input."""
+    source = node.args[0] if node.args else None
+    if operator_name(node) != "aten.group_norm" or not isinstance(source, fx.Node) or not is_map(source):
+        return False
+    return not any(isinstance(a, fx.Node) and a.op != "get_attr" for a in node.args[1:])
 
 
 def is_pool(node: fx.Node) -> bool:
@@ -68,7 +73,7 @@ def _is_blocked(node: fx.Node, blocked: set[fx.Node]) -> bool:
         return False
     if is_conv(node):
         return True
-    if is_pool(node):
+    if is_pool(node) or is_group_norm(node):
         return node.args[0] in blocked
     if is_channel_cat(node):
         return any(a in blocked for a in tensor_args(node)) and any(_may_read_blocked(r) for r in node.users)
@@ -78,4 +83,4 @@ def _is_blocked(node: fx.Node, blocked: set[fx.Node]) -> bool:
 
 
 def _may_read_blocked(reader: fx.Node) -> bool:
-    return is_conv(reader) or is_pool(reader) or is_channel_cat(reader) or str(reader.target) in FUSIBLE
+    return any(f(reader) for f in (is_conv, is_pool, is_group_norm, is_channel_cat)) or str(reader.target) in FUSIBLE

@@ -28,7 +28,7 @@ from .packing import input_sizes, pack_parameter
 from .segments import Segment, segments, work
 from .tiles import best_tiles, vector_groups
 from .vector import balance, bind, each, flat_kernel, load, loop, register, sharing, store
-from .window import Conv, conv_of
+from .window import Conv, conv_of, taps_inside
 
 NAME = "conv"
 REDUCED = NAME + BFLOAT16.name
@@ -240,14 +240,7 @@ class _Emitter:
 
     def _valid_rows(self, y: Any, taps: tuple[int, int]) -> tuple[Any, Any]:
         """The row taps of output row `y` that are inside the input; the given ones where tiles have several rows."""
-        rows = self.conv.rows
-        if self.choice["rows"] > 1:
-            return taps
-        first, last = rows.offset(0, 0), rows.offset(rows.out - 1, rows.window - 1)
-        start = T.max(0, T.ceildiv(rows.padding - y * rows.stride, rows.dilation)) if first < 0 else 0
-        if last < rows.size:
-            return start, rows.window
-        return start, T.min(rows.window, T.floordiv(rows.size - 1 + rows.padding - y * rows.stride, rows.dilation) + 1)
+        return taps if self.choice["rows"] > 1 else taps_inside(self.conv.rows, y)
 
     def _inner(self, start: int, stop: int, innermost: bool) -> Any:
         """A loop; the innermost one hides its extent from LLVM, which would unroll it completely and spill the accumulators."""

@@ -98,7 +98,7 @@ def _row(norm: Norm, buffers: tuple[Any, ...], source: Any, goal: Any, lanes: in
     def element(i: Any) -> Any:
         return load(data, source + i * lanes, lanes)
 
-    total = _reduce(element, full, lanes)
+    total = summed(element, full, lanes)
     if rest:
         total = total + load_partial(data, source + full * lanes, rest, lanes)
     mean = bind(splat(_across(bind(total), lanes) * T.float32(1 / norm.width), lanes))
@@ -107,7 +107,7 @@ def _row(norm: Norm, buffers: tuple[Any, ...], source: Any, goal: Any, lanes: in
         difference = bind(load(data, source + i * lanes, lanes) - mean)
         return difference * difference
 
-    squares = _reduce(square, full, lanes)
+    squares = summed(square, full, lanes)
     if rest:
         inside = T.ramp(0, 1, lanes) < T.broadcast(rest, lanes)
         difference = bind(T.Select(inside, load_partial(data, source + full * lanes, rest, lanes) - mean, splat(0.0, lanes)))
@@ -130,7 +130,7 @@ def _row(norm: Norm, buffers: tuple[Any, ...], source: Any, goal: Any, lanes: in
         write(full, rest)
 
 
-def _reduce(part: Any, count: int, lanes: int) -> Any:
+def summed(part: Any, count: int, lanes: int) -> Any:
     """The sum of part(0) ... part(count - 1)."""
     sums = [register(lanes) for _ in range(min(_SUMS, max(count, 1)))]
     if count >= len(sums):

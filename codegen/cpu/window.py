@@ -1,7 +1,9 @@
 """Geometry of two-dimensional window operators (convolutions and pools) read from a workload."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from billhook.codegen.tvm_any import T
 from billhook.ir.workload import Arg, Ref, TensorType, Workload
 
 from .reduced import is_float
@@ -77,3 +79,12 @@ def conv_of(workload: Workload) -> Conv | None:
     rows = Axis(source.height, target.height, window[0], sy, py, dy)
     columns = Axis(source.width, target.width, window[1], sx, px, dx)
     return Conv(source, target, rows, columns, groups, data.index, weight.index, bias_index)
+
+
+def taps_inside(axis: Axis, position: Any) -> tuple[Any, Any]:
+    """The taps [start, stop) through which an output position, known at run time, reads inside the input."""
+    first, last = axis.offset(0, 0), axis.offset(axis.out - 1, axis.window - 1)
+    start = T.max(0, T.ceildiv(axis.padding - position * axis.stride, axis.dilation)) if first < 0 else 0
+    if last < axis.size:
+        return start, axis.window
+    return start, T.min(axis.window, T.floordiv(axis.size - 1 + axis.padding - position * axis.stride, axis.dilation) + 1)

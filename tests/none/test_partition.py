@@ -166,24 +166,32 @@ def test_a_gate_is_fused_where_it_is_ready_and_a_foreign_operator_is_not() -> No
 
 
 class Grouped(nn.Module):
-    """A grouped convolution has no template."""
+    """Grouped and depthwise convolutions with a group norm between them, and a map that is a constant."""
 
     def __init__(self) -> None:
         super().__init__()
         self.a, self.b, self.c = nn.Conv2d(3, 16, 1), nn.Conv2d(16, 16, 3, groups=4), nn.Conv2d(16, 16, 3, groups=16)
+        self.norm, self.map = nn.GroupNorm(4, 16), nn.Parameter(torch.randn(1, 16, 7, 7))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.c(F.relu(self.b(self.a(x))))
+        return self.c(F.relu(self.norm(self.b(self.a(x)))) + self.map)
 
 
-def test_a_grouped_convolution_is_generated_and_a_depthwise_one_is_not() -> None:
+def test_grouped_convolutions_and_group_norms_are_blocked_as_the_constants_are_that_they_meet() -> None:
     model, x = Grouped(), torch.randn(1, 3, 9, 9)
     net = partitioned(model, x).network
     assert agrees(net, model, x)
-    grouped = next(k.workload for k in net.kernels if k.output == "relu")
-    assert not any(t.block for t in (*grouped.inputs, grouped.output))
-    depthwise = next(k.workload for k in net.kernels if k.output == "conv2d_2")
-    assert depthwise.inputs[0].block == depthwise.output.block == 16
+    assert anchors(net) == ["conv2d", "conv2d", "group_norm", "conv2d", "layout"]
+    norm = net.kernels[2].workload
+    assert [c.op for c in norm.calls] == ["aten.group_norm.default", "aten.relu.default", "aten.add.Tensor"]
+    assert {t.block for t in (norm.inputs[0], norm.inputs[3], norm.output)} == {16}
+
+
+def test_a_convolution_that_groups_the_channels_of_the_input_reads_them_blocked() -> None:
+    model, x = nn.Conv2d(6, 16, 3, groups=2), torch.randn(1, 6, 9, 9)
+    net = partitioned(model, x).network
+    assert agrees(net, model, x)
+    assert anchors(net) == ["layout", "conv2d", "layout"]
 
 
 class Outputs(nn.Module):

@@ -92,7 +92,3 @@ def test_narrow_vectors() -> None:
     workload = conv((1, 24, 9, 9), 40, 3, epilogue=("relu",), target=AVX2)
     for choice in lower.candidates(workload, AVX2):
         assert wrong(workload, choice, AVX2) is None
-
-
-def test_grouped_convolutions_have_no_template() -> None:
-    assert lower.candidates(conv((1, 32, 8, 8), 32, 3, groups=4), ZEN4) == ()
