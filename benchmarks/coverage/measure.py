@@ -121,7 +121,7 @@ def settle(model: torch.nn.Module, args: Any, kwargs: Any) -> None:
     """Redraw until the outputs are numbers: some attention divides by sums that a draw can make zero, and networks whose
     layers multiply activations overflow at unit gain.
     """
-    for seed in range(1, 8):
+    for seed in range(1, 16):
         if all(bool(torch.isfinite(v).all()) for v in outputs(model, args, kwargs) if v.is_floating_point()):
             return
         redraw(model, seed, 0.85**seed)
