@@ -49,7 +49,11 @@ def _clips(frames: int, *side: int) -> Generator[None]:
     """Transformers for video are built for one size of clip, which their public constructors do not let one choose."""
     home = importlib.import_module("torchvision.models.video.mvit")
     made = vars(home)["_mvit"]
-    with patch.object(home, "_mvit", lambda **options: made(**{**options, "temporal_size": frames, "spatial_size": side})):
+
+    def smaller(**options: Any) -> Any:
+        return made(**{**options, "temporal_size": frames, "spatial_size": side})
+
+    with patch.object(home, "_mvit", smaller):
         yield
 
 
