@@ -16,6 +16,7 @@ from billhook.ir.program import Program, operator_of, tensor_args, writes_in_pla
 
 RAMPS = frozenset({"aten.arange", "aten.linspace", "aten.eye", "aten.tril_indices", "aten.triu_indices", "aten.hann_window"})
 MAX_BYTES = 2**28
+FOLDED = "folded"  # marks, in `meta`, the state that was computed here
 
 
 def fold_positions(program: Program) -> Program:
@@ -75,7 +76,7 @@ def _with_buffers(program: Program, constant: set[fx.Node], values: dict[fx.Node
                 name += "_"
             state[name] = values[node].clone()
             mapping[node] = graph.get_attr(name)
-            mapping[node].meta.update(node.meta)
+            mapping[node].meta.update({**node.meta, FOLDED: True})
         elif node not in constant:
             mapping[node] = graph.node_copy(node, lambda n: mapping[n])
     graph.set_codegen(program.graph.graph._codegen)  # pyright: ignore[reportPrivateUsage]

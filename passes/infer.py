@@ -22,6 +22,7 @@ from billhook.passes.unify import Atom, Cat, Prod, Term, atoms, freeze, resolve
 
 from .divide_by_nothing import keep_divisors
 from .vanish import freeze_vanished
+from .weightless import freeze_weightless
 
 
 def infer_axes(program: Program) -> Program:
@@ -34,6 +35,7 @@ def infer_axes(program: Program) -> Program:
         ctx.terms[node] = _node_terms(ctx, program, node, state, by_tensor, batch)
     freeze_vanished(ctx)
     keep_divisors(ctx)
+    freeze_weightless(program, state)
     return _Finish(program, ctx, state, batch).program()
 
 

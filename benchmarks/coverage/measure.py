@@ -28,7 +28,10 @@ from .case import Case
 from .support import cheap_construction, redraw
 
 TOLERANCE = 1e-7  # float64, relative to the largest output
-UNAVOIDABLE = ("an input of the program", "an output of the program", "window over this dimension", "positions laid out by this operator")
+UNAVOIDABLE = (
+    *("an input of the program", "an output of the program", "no weight has this dimension"),
+    *("window over this dimension", "positions laid out by this operator"),
+)
 
 
 @dataclass

@@ -55,6 +55,20 @@ class TiedEmbedding(nn.Module):
         return self.head(x + self.mlp(x))
 
 
+@structure(tokens, prunable="words.out:8")
+class NumberedPositions(nn.Module):
+    """BERT's table of position numbers is longer than the text: what is left of it belongs to no weight, and is not pruned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.positions, self.head = nn.Embedding(6, 8), nn.Embedding(12, 8), nn.Linear(8, 3)
+        self.register_buffer("position_ids", torch.arange(12).expand(1, -1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        numbers = self.get_buffer("position_ids")[:, : x.shape[1]]
+        return self.head(self.words(x) + self.positions(numbers))
+
+
 @structure((2, 5), prunable="a.out:8")
 class TiedLinears(nn.Module):
     """Two layers with one weight."""
