@@ -14,7 +14,7 @@ from billhook.ir.planfile import load_plan, load_weights
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress, no_progress
 from billhook.ir.target import Target
-from billhook.options import Budget, default_database
+from billhook.options import Budget, MemoryBudget, default_database
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
 from billhook.passes.constraints import Constraint
@@ -58,6 +58,7 @@ def compile(  # noqa: A001
     loss: Loss | None = None,
     criterion: str | None = None,
     preset: str | None = None,
+    memory: MemoryBudget | float | str | None = None,
     score_batches: int = 16,
     probe_batches: int = 2,
     peers: Sequence[str] = ("torch eager",),
@@ -70,18 +71,18 @@ def compile(  # noqa: A001
 ) -> "Result | Any":
     """Cut a trained network to a measured latency budget and compile it.
 
-    example_inputs: a tensor or a tuple; their shapes are those of the compiled network. latency: 0.5 or "50%" of the best
-    dense latency (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data,
-    weights are scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that
-    trains the first in place. loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for
-    the report. preset: a method of the literature in place of our allocation ("halp", "smcp", "mdp", "nvit", "netadapt", "uniform",
-    "flops"; docs/criteria.md), with its criterion unless one is named. constraints: such as "uniform(*.qkv.out.0)" or
-    `bh.divisible("*.mlp.*", 64)`, kept exactly (`billhook.passes.constraints`). score_batches: how many batches the scores are
-    averaged over; probe_batches: on how many each probe of the loss runs. database: where measurements are kept. device: name of
-    a remote device (`billhook device add`) on which kernels and networks are measured instead of here; its own processor is then
-    the target, and no peers take part. precision: "bf16" stores values and multiplies in bfloat16 where there are kernels for it;
-    sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges that it takes from the data, or without data from
-    the example inputs.
+    example_inputs: a tensor or a tuple; their shapes are those of the compiled network. latency: 0.5 or "50%" of the best dense latency
+    (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data, weights are scored by magnitude
+    and nothing is trained. finetune: a config, or a function (model, dense model) that trains the first in place. loss: (output, target) ->
+    scalar, cross entropy by default. evaluate: model -> number, for the report. preset: a method of the literature in place of our
+    allocation ("halp", "smcp", "mdp", "nvit", "netadapt", "uniform", "flops"; docs/criteria.md), with its criterion unless one is named.
+    memory: "2MB", or 0.5 or "50%" of the dense network's: the most that the values between kernels may take in a build, kept exactly
+    besides the latency. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
+    (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many each probe of
+    the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`) on which kernels and
+    networks are measured instead of here; its own processor is then the target, and no peers take part. precision: "bf16" stores values and
+    multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges
+    that it takes from the data, or without data from the example inputs.
 
     target "fpga:BOARD" (zcu102, zcu104, pynq-z2, ulx3s) makes an int8 accelerator instead: the budget is a share of the dense network's
     cycles, which are simulated and no time, and the result an `FpgaResult` (docs/fpga.md); what is about timing has no meaning there.
@@ -89,7 +90,7 @@ def compile(  # noqa: A001
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     shared: dict[str, Any] = {"data": data, "evaluate": evaluate, "finetune": finetune, "loss": loss, "criterion": criterion}
-    shared |= {"preset": preset, "constraints": constraints, "device": device}
+    shared |= {"preset": preset, "memory": memory, "constraints": constraints, "device": device}
     store, what = database or default_database({}), (model, example_inputs, target, latency)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board

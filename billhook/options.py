@@ -15,6 +15,7 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "int64", "int32", "int16"
 RESULT_MARKS = ("plan.json", "manifest.json", "record.json")
 DRAWINGS = (".svg", ".html")
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}
+_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}
 _SHAPE = re.compile(r"[1-9]\d*(x[1-9]\d*)*")
 _BUDGET = re.compile(r"(?P<number>\d+(\.\d*)?|\.\d+)\s*(?P<unit>%|[a-zµ]*)")
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
@@ -43,6 +44,21 @@ class Budget:
 
     def seconds(self, dense: float) -> float:
         """The budget in seconds, given the dense latency in seconds."""
+        return self.amount * dense if self.unit == "share" else self.amount
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
+    """A limit on activation memory: a number of bytes, or a share of what the dense network takes."""
+
+    amount: float
+    unit: str  # "B" or "share"
+
+    def __str__(self) -> str:
+        return f"{self.amount * 100:g}%" if self.unit == "share" else f"{self.amount / 1e6:g}MB"
+
+    def bytes(self, dense: float) -> float:
+        """The limit in bytes, given the dense network's bytes."""
         return self.amount * dense if self.unit == "share" else self.amount
 
 
@@ -93,6 +109,27 @@ def parse_budget(value: str | float, option: str = "--latency") -> Budget:
         hint = f"; did you mean {number:g}ms or {number:g}%?" if not unit else ""
         raise OptionError(f"{option} {value}: a share of the dense latency lies between 0 and 100%{hint}")
     return Budget(share, "share")
+
+
+def parse_memory(value: str | float, option: str = "--memory") -> MemoryBudget:
+    """Parse `2MB`, `512KiB`, `50%` or `0.5` (a share of the dense network's activation memory).
+
+    Raises:
+        OptionError: not a number with a known unit, a share outside (0, 1], or not positive.
+    """
+    match = _BUDGET.fullmatch(str(value).strip().lower())
+    if match is None:
+        raise OptionError(f"{option} {value}: write a share of the dense network's memory (50% or 0.5) or a size (2MB, 512KiB)")
+    number, unit = float(match["number"]), match["unit"]
+    if unit in _BYTES:
+        return MemoryBudget(_positive(number * _BYTES[unit], option, value), "B")
+    if unit not in ("", "%"):
+        raise OptionError(f"{option} {value}: unknown unit {unit!r}{suggest(unit, _BYTES)} (known: %, B, KB, MB, GB, KiB, MiB, GiB)")
+    share = _positive(number / 100 if unit else number, option, value)
+    if share > 1:
+        hint = f"; did you mean {number:g}MB or {number:g}%?" if not unit else ""
+        raise OptionError(f"{option} {value}: a share of the dense network's memory lies between 0 and 100%{hint}")
+    return MemoryBudget(share, "share")
 
 
 def _positive(number: float, option: str, value: str | float) -> float:

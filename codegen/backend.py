@@ -111,6 +111,10 @@ class Backend(Protocol):
         """Compile a network from the chosen candidates. MeasureError naming the kernel that cannot be made or has no choice."""
         ...
 
+    def activation_bytes(self, network: Network) -> int:
+        """Bytes that the values between kernels, outputs included, take in a build; known without making any kernel."""
+        ...
+
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         """(kernel name, time inside the network) in execution order."""
         ...

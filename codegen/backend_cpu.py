@@ -24,6 +24,7 @@ from .bundle_manifest import LIBRARY, Manifest, TargetPart
 from .bundle_runtime import add_runtime
 from .cpu.candidate import Candidate
 from .host import host_target
+from .memory_plan import activation_bytes
 from .profile import profile
 from .timer import KernelTimer
 
@@ -61,6 +62,9 @@ class CpuBackend:
 
     def build(self, network: Network, choices: Choices, target: Target) -> Artifact:
         return build(network, choices, target)
+
+    def activation_bytes(self, network: Network) -> int:
+        return activation_bytes(network)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         return profile(cast("Artifact", built), *tensors)

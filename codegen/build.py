@@ -21,6 +21,7 @@ from .artifact import Artifact
 from .cpu.candidate import Candidate
 from .cpu.features import BF16_DOT, INT8_DOT
 from .cpu.reduced import is_reduced, storage
+from .memory_plan import planning_passes
 from .tvm_any import relax, tvm
 
 
@@ -48,8 +49,13 @@ def executable(network: Network, choices: Mapping[Workload, Candidate], target: 
     missing = next((k for k in network.kernels if k.workload not in choices), None)
     if missing is not None:
         raise MeasureError(f"kernel '{missing.name}' has no chosen candidate: {missing.workload}; measure its workload first")
-    module = _Assembler(network, choices, target).module()
+    module = network_module(network, choices, target)
     return tvm.compile(module, lower.tvm_target(target, reduced=_reduced(network)), relax_pipeline=_pipeline())
+
+
+def network_module(network: Network, choices: Mapping[Workload, Candidate], target: Target) -> Any:
+    """TVM's module of a network before memory is planned: the kernels and the main function."""
+    return _Assembler(network, choices, target).module()
 
 
 def _reduced(network: Network) -> bool:
@@ -59,12 +65,7 @@ def _reduced(network: Network) -> bool:
 def _pipeline() -> Any:
     t = relax.transform
     passes = [
-        t.RewriteDataflowReshape(),
-        t.ToNonDataflow(),
-        t.RemovePurityChecking(),
-        t.CallTIRRewrite(),
-        t.StaticPlanBlockMemory(),
-        t.LowerAllocTensor(),
+        *planning_passes(),
         t.KillAfterLastUse(),
         t.LowerRuntimeBuiltin(),
         t.ComputePrimValue(),

@@ -137,6 +137,14 @@ def compile_(
         typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
     ] = None,
     preset: PresetOption = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BUDGET",
+            help="Most memory of values between kernels: 2MB, or a share (50%) of the dense network's.",
+            show_default=False,
+        ),
+    ] = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
@@ -156,6 +164,7 @@ def compile_(
         threads=threads,
         criterion=criterion,
         preset=_preset(preset),
+        memory=options.parse_memory(memory) if memory is not None else None,
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
         device=device_,
         precision=precision,

@@ -36,6 +36,7 @@ class CompileJob:
     threads: int
     criterion: str | None
     preset: str | None
+    memory: options.MemoryBudget | None
     constraints: "tuple[Constraint, ...]"
     device: str | None
     precision: str
@@ -94,6 +95,7 @@ def run_compile(job: CompileJob) -> int:
             threads=job.threads,
             criterion=job.criterion,
             preset=job.preset,
+            memory=job.memory,
             constraints=job.constraints,
             device=job.device,
             precision=job.precision,

@@ -13,6 +13,7 @@ from billhook.codegen.backend import Backend, Built, backend_of
 from billhook.codegen.cpu.candidate import Candidate, candidate_from_json, candidate_to_json
 from billhook.codegen.timer import COLD_BYTES
 from billhook.codegen.tuner import Tuner
+from billhook.costmodel.activation_memory import ActivationMemory, activation_memory
 from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
 from billhook.costmodel.measured import MeasuredCosts, Reuse
 from billhook.costmodel.network_cost import NetworkCost, Overhead
@@ -119,10 +120,21 @@ class Engine:
 
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""
-        model = WidthModel(program, self.lower(cut_graph(program, Plan({})), program.example))
+        model = self._width_model(program)
         removable = [name for name, sizes in candidates.items() if 0 in sizes]
         kernels = kernels_of(model, self.target, {BATCH: batch_size(program)}, removable)
         return NetworkCost(kernels, candidates, self.costs, kernel_flops, Overhead(DISPATCH))
+
+    def activation_memory(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> ActivationMemory:
+        """The bytes between the kernels of the program's network as a function of its axis sizes."""
+        return activation_memory(self._width_model(program), self.target, candidates, batch_size(program))
+
+    def activation_bytes(self, graph: fx.GraphModule, example: Example) -> int:
+        """What a build of this graph allocates for the values between its kernels, by the target's own planner; nothing is built."""
+        return self.backend.activation_bytes(self.lower(graph, example).network)
+
+    def _width_model(self, program: Program) -> WidthModel:
+        return WidthModel(program, self.lower(cut_graph(program, Plan({})), program.example))
 
     def build(self, graph: fx.GraphModule, example: Example) -> Build:
         """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""

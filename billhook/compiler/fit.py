@@ -68,7 +68,7 @@ class Values:
 
 
 class Fitter:
-    """Chooses sizes for budgets, with values and costs fixed."""
+    """Chooses sizes for budgets, with values and costs fixed. limited: adds to a problem the further limits that `rule` keeps."""
 
     def __init__(
         self,
@@ -79,9 +79,10 @@ class Fitter:
         candidates: Mapping[str, Sequence[int]],
         uniform: Sequence[tuple[str, ...]] = (),
         rule: Rule = solve,
+        limited: Callable[[Problem], Problem] = lambda problem: problem,
     ) -> None:
         self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
-        self.whole, self.uniform, self.rule = dense_sizes(program), uniform, rule
+        self.whole, self.uniform, self.rule, self._limited = dense_sizes(program), uniform, rule, limited
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
         self._flow = data_flow(program)
@@ -118,8 +119,8 @@ class Fitter:
         return solution
 
     def front(self) -> Front:
-        """Every budget at once, with the costs as known by now."""
-        return front(self._problem())
+        """Every budget at once, with the costs as known by now, within the further limits."""
+        return front(self._limited(self._problem()))
 
     def _problem(self) -> Problem:
         tables = self.cost.tables(self.candidates, self.calibration)

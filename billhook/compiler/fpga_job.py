@@ -33,6 +33,7 @@ def compile_for_board(
     loss: Loss | None,
     criterion: str | None,
     preset: str | None,
+    memory: object,
     constraints: Sequence[str | Constraint],
     device: str | None,
     cache: Path,
@@ -43,6 +44,8 @@ def compile_for_board(
         raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
     if preset is not None:
         raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
+    if memory is not None:
+        raise OptionError(f"memory {memory}: a board's memories are limits of its own; leave it out")
     options = FpgaOptions(
         board_named(target.mcpu if isinstance(target, Target) else target),
         share_of_cycles(as_budget(budget)),

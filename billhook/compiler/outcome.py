@@ -16,6 +16,7 @@ from .budget import BudgetedLatency
 from .compare import OURS, Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
+from .memory import ActivationBytes
 from .precision import PRECISIONS, Precision
 from .roofline import Peaks
 from .stages import Stages
@@ -28,7 +29,7 @@ class Outcome:
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
     user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
     processor: what measured the kernels and our builds; peaks: the most that it can do, None for a remote device.
-    noisy_kernels: how many of the kernels have no trustworthy latency.
+    noisy_kernels: how many of the kernels have no trustworthy latency. memory: None where it was not limited.
     """
 
     budget: Budget
@@ -48,6 +49,7 @@ class Outcome:
     peaks: Peaks | None
     noisy_kernels: int
     precision: Precision = PRECISIONS["fp32"]
+    memory: ActivationBytes | None = None
 
     @property
     def model(self) -> nn.Module:

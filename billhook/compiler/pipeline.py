@@ -18,7 +18,7 @@ from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.progress import Progress
 from billhook.ir.target import Target
-from billhook.options import Budget
+from billhook.options import Budget, MemoryBudget, parse_memory
 from billhook.passes.allocate import solve
 from billhook.passes.allocation_presets import Preset
 from billhook.passes.analyse import ANALYSIS
@@ -40,6 +40,7 @@ from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, uniform_at
+from .memory import MemoryRule
 from .preset import chosen_preset, measured_loss, preset_rule
 from .result import Result
 from .roofline import measure_peaks
@@ -69,6 +70,7 @@ class Job:
     device: Device | None = None
     precision: str = "fp32"
     preset: Preset | None = None
+    memory: MemoryBudget | None = None
 
 
 class Compiler:
@@ -84,6 +86,7 @@ class Compiler:
             self.uniform = uniform_groups(self.program, job.constraints)
         self.fitter: Fitter | None = None
         self.contest: Contest | DeviceContest | None = None
+        self.memory: MemoryRule | None = None
 
     def run(self) -> Result:
         """All stages. Raises BudgetError, DataError, MeasureError."""
@@ -98,7 +101,7 @@ class Compiler:
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
         with self.stages.stage("saliency"):
             values = self.values(cost, budget / comparison.ours_dense.seconds)
-        fitter = Fitter(self.engine, self.program, values, cost, self.candidates, self.uniform, self._rule(values, cost))
+        fitter = self._fitter(values, cost)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = fit(fitter, budget, contest.of_build)
@@ -144,6 +147,13 @@ class Compiler:
         loss = measured_loss(self.program, scores, data.loader, job.loss, job.probe_batches)
         return Values(scores, best_worth(plain, self._probed(scores, base), chosen, loss, *extreme_sizes(self.candidates)))
 
+    def _fitter(self, values: Values, cost: NetworkCost) -> Fitter:
+        fixed = self.engine, self.program, values, cost, self.candidates, self.uniform
+        if self.job.memory is None:
+            return Fitter(*fixed, self._rule(values, cost))
+        self.memory = MemoryRule(self.engine, self.program, values.scores, self.candidates, self.job.memory)
+        return Fitter(*fixed, self.memory, self.memory.limited)
+
     def _rule(self, values: Values, cost: NetworkCost) -> Rule:
         """How sizes are chosen: by our exact allocation, or as the job's preset does."""
         job = self.job
@@ -185,6 +195,7 @@ class Compiler:
             peaks=measure_peaks(self.job.target) if self._on_processor and not isinstance(contest, DeviceContest) else None,
             noisy_kernels=len(self.engine.costs.noisy),
             precision=self.engine.precision,
+            memory=self.memory.report(build.network) if self.memory is not None else None,
         )
 
     def _kernel_times(self, build: Build, contest: Contest | DeviceContest) -> tuple[KernelTime, ...]:
@@ -218,6 +229,7 @@ def make_job(
     device: str | None = None,
     precision: str = "fp32",
     preset: str | None = None,
+    memory: MemoryBudget | float | str | None = None,
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
     _check_data(finetune, data)
@@ -237,12 +249,20 @@ def make_job(
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
         device=remote,
         precision=_precision(precision, remote),
+        memory=_memory(memory, preset),
     )
 
 
 def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None) -> None:
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
+
+
+def _memory(given: MemoryBudget | float | str | None, preset: str | None) -> MemoryBudget | None:
+    """The limit on activation memory. Presets know no limit but latency."""
+    if given is not None and preset is not None:
+        raise OptionError(f"memory {given}: preset {preset} keeps no limit but the latency; leave one of them out")
+    return given if given is None or isinstance(given, MemoryBudget) else parse_memory(given, "memory")
 
 
 def _arguments(given: Any) -> tuple[Any, ...]:

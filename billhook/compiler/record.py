@@ -144,6 +144,8 @@ def notes(result: Outcome) -> tuple[str, ...]:
     ]
     if result.noisy_kernels:
         found.append(f"{result.noisy_kernels} of {result.reuse.wanted} kernels: too noisy, so the predictions with them are uncertain")
+    if result.memory is not None:
+        found.append(str(result.memory))
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
     return (*found, f"calibration: {result.fitted.calibration}", f"database: {result.reuse}")

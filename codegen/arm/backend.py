@@ -15,6 +15,7 @@ from billhook.codegen.bundle_runtime import add_runtime
 from billhook.codegen.bundle_vector import read_vector
 from billhook.codegen.cpu.candidate import Candidate
 from billhook.codegen.cpu.features import INT8_DOT_ARM
+from billhook.codegen.memory_plan import activation_bytes
 from billhook.ir.errors import BundleError, MeasureError
 from billhook.ir.grids import on_grid
 from billhook.ir.latency import Latency, Provenance
@@ -61,6 +62,9 @@ class ArmBackend:
         outputs = tuple((t.shape, t.dtype) for t in types)
         features = (INT8_DOT_ARM,) if any(on_grid(k.workload) for k in network.kernels) else ()
         return ArmArtifact(made, tuple(k.name for k in network.kernels), target.threads, outputs, features)
+
+    def activation_bytes(self, network: Network) -> int:
+        return activation_bytes(network)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         raise MeasureError("kernels are not timed under emulation; use --device for an arm64 machine that runs the RPC server")

@@ -15,6 +15,7 @@ from billhook.codegen.gpu.kernel import compile_kernel
 from billhook.codegen.gpu.tile import TILES
 from billhook.ir.errors import BundleError, MeasureError, OptionError, ToolchainError
 from billhook.ir.latency import Latency, Provenance
+from billhook.ir.memory import arena_bytes
 from billhook.ir.network import Network
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
@@ -92,6 +93,9 @@ class CudaBackend:
     def build(self, network: Network, choices: Choices, target: Target) -> CudaArtifact:
         ranks = {workload: _rank(chosen) for workload, chosen in choices.items()}
         return CudaArtifact(build(network, target, ranks=ranks).program, tuple(k.name for k in network.kernels))
+
+    def activation_bytes(self, network: Network) -> int:
+        return arena_bytes(network)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         raise MeasureError(_NO_TIMER)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from billhook.ir.errors import MeasureError
+from billhook.ir.memory import plan_memory
 from billhook.ir.network import Kernel as Call
 from billhook.ir.network import Network
 from billhook.ir.workload import Workload
@@ -15,7 +16,6 @@ from billhook.ir.workload import Workload
 from .hardware import Gpu
 from .kernel import Kernel, compile_kernel, evaluate
 from .launch import Launch, LaunchSequence
-from .memory import plan_memory
 
 
 def compile_all(network: Network, gpu: Gpu, ranks: Mapping[Workload, int]) -> dict[Workload, Kernel]:

@@ -11,6 +11,7 @@ from billhook.codegen.bundle_manifest import Manifest, TargetPart
 from billhook.codegen.cpu.candidate import Candidate
 from billhook.ir.errors import DeviceError
 from billhook.ir.latency import Latency, Provenance
+from billhook.ir.memory import arena_bytes
 from billhook.ir.network import Network
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
@@ -67,6 +68,9 @@ class OpenClBackend:
 
     def build(self, network: Network, choices: Choices, target: Target) -> OpenClArtifact:
         return OpenClArtifact(build(network, choices, target), tuple(k.name for k in network.kernels))
+
+    def activation_bytes(self, network: Network) -> int:
+        return arena_bytes(network)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         return tuple(profile(cast("OpenClArtifact", built), tensors, self.provenance or "host"))

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from billhook.codegen.gpu.hardware import check_launches, check_memory
-from billhook.codegen.gpu.memory import ALIGNMENT
 from billhook.ir.errors import DataError, DeviceError, MeasureError
+from billhook.ir.memory import ALIGNMENT
 
 from .devices import LOCAL, gpu_of, local_device, opencl, opencl_target
 from .program import OpenClProgram, numel, size_of

@@ -65,6 +65,8 @@ def assert_matches(text: str, pattern: str) -> None:
         ("--data", "loader", "--data loader: write package.module:attribute"),
         ("--evaluate", "./e.py:f", "--evaluate .*did you mean e:f"),
         ("--out", "taken", "--out taken: is a file"),
+        ("--memory", "2XB", "--memory 2XB: unknown unit 'xb'"),
+        ("--memory", "3", "--memory 3: .*did you mean 3MB or 3%"),
         ("--preset", "halpp", "no preset is called 'halpp'; did you mean halp"),
         ("--constraint", "divisable(*.out,8)", r"--constraint divisable\(.*did you mean divisible"),
     ],

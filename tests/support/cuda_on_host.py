@@ -12,7 +12,7 @@ import torch
 
 from billhook.codegen.cuda.program import CudaProgram
 from billhook.codegen.gpu.launch import Launch
-from billhook.codegen.gpu.memory import ALIGNMENT
+from billhook.ir.memory import ALIGNMENT
 from billhook.codegen.toolchain import find_compiler
 
 _HEADER = Path(__file__).with_suffix(".h")

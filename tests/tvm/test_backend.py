@@ -16,6 +16,7 @@ from billhook.codegen.cpu.candidate import Candidate
 from billhook.compiler.engine import Engine
 from billhook.ir.errors import BundleError, MeasureError, OptionError
 from billhook.ir.latency import Latency, Provenance
+from billhook.ir.memory import arena_bytes
 from billhook.ir.network import Network
 from billhook.ir.plan import Plan
 from billhook.ir.reference import run_network
@@ -81,6 +82,9 @@ class Abacus:
     def build(self, network: Network, choices: Choices, target: Target) -> Built:
         assert {k.workload for k in network.kernels} <= set(choices)
         return Interpreted(network)
+
+    def activation_bytes(self, network: Network) -> int:
+        return arena_bytes(network)
 
     def profile(self, built: Built, tensors: Sequence[torch.Tensor]) -> tuple[tuple[str, Latency], ...]:
         return ()
