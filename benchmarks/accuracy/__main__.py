@@ -2,7 +2,7 @@
 
 Rows are kept in out/accuracy/, trained dense networks and measured kernels beside them: an interrupted run goes on where it
 stopped. --contenders takes names of presets and of Torch-Pruning's pruners (tp-taylor ...); --part criteria compares every
-criterion one-shot under our allocation; --part verify builds the networks of all rows and measures them against the dense one.
+criterion one-shot under our allocation. Every network is built and measured against the dense one.
 """
 
 import argparse
@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.rows import Rows, write_record
-from billhook.compiler.engine import Engine
 from billhook.ir.progress import Progress, no_progress
 from billhook.passes.saliency_criteria import CRITERIA
 
@@ -22,7 +21,7 @@ from . import data
 from .bench import Bench, open_engine
 from .contenders import CONTENDERS, Seen
 from .extra import compensation_rows, fidelity_row
-from .measure import measure, verify
+from .measure import measure
 from .summary import name, summarise
 from .tasks import TASKS, Trained
 from .torch_pruning import applies
@@ -32,13 +31,11 @@ HOME = Path("out") / "accuracy"
 KEYS = ("part", "network", "seed", "budget", "contender")
 ROWS = Rows(HOME / "rows.jsonl", KEYS)
 BUILT = Rows(HOME / "built.jsonl", ("network", "form"))  # form: the sizes as text
-FITS = Rows(HOME / "calibration.jsonl", ("network",))
 LACKS = (
-    "shares of the dense latency are sums of measured kernels, calibrated on four built networks, on a loaded machine; "
-    "rows under built were verified one by one, the others were not; networks, budgets, seeds and criteria that are not in the summary; "
-    "a detector; NetAdapt; schedules other than one-shot with fine-tuning"
+    "networks, budgets, seeds and criteria that are not in the summary; a detector; NetAdapt; schedules other than one-shot with "
+    "fine-tuning; one thread of one machine, other programs beside it"
 )
-PARTS = ("presets", "criteria", "fidelity", "compensation", "verify")
+PARTS = ("presets", "criteria", "fidelity", "compensation")
 
 
 def main() -> int:
@@ -59,24 +56,15 @@ def main() -> int:
         for network in options.networks:
             RUNS[options.part](network, options)
     rows, built = ROWS.read(), BUILT.read()
-    print(write_record("accuracy", summarise(rows, built), rows, built=built, calibration=FITS.read(), lacks=LACKS))
+    print(write_record("accuracy", summarise(rows), rows, built=built, lacks=LACKS))
     return 0
 
 
 @contextmanager
 def _bench(dense: Trained, progress: Progress = no_progress) -> Generator[Bench]:
-    """The calibrated bench of a network's architecture."""
+    """The bench of a network's architecture."""
     with open_engine(HOME / "kernels.db", progress) as engine:
-        yield _calibrated(dense, engine, progress)
-
-
-def _calibrated(dense: Trained, engine: Engine, progress: Progress) -> Bench:
-    bench = Bench(dense.model, dense.example, engine, progress)
-    known = FITS.find(network=dense.name)
-    found = bench.calibrate({s: (p, m) for s, p, m in known["shares"]} if known else None)
-    if known is None:
-        FITS.add({"network": dense.name, "shares": [[s, *pair] for s, pair in found.items()], "slope": bench.slope})
-    return bench
+        yield Bench(dense.name, dense.model, dense.example, engine, BUILT, progress)
 
 
 def _contest(network: str, options: argparse.Namespace) -> None:
@@ -96,7 +84,7 @@ def _contest(network: str, options: argparse.Namespace) -> None:
         with _bench(dense) as bench:
             seen = Seen(bench, dense)
             for budget, contender in missing:
-                ROWS.add({**keys, "budget": budget, "contender": "dense", **dense_scores, "expected_share": 1.0, "sizes": {}})
+                ROWS.add({**keys, "budget": budget, "contender": "dense", **dense_scores, "share": 1.0, "sizes": {}})
                 _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=tune))
 
 
@@ -115,21 +103,6 @@ def _each(network: str, options: argparse.Namespace, rows: Callable[[Seen, float
                     _say(ROWS, {**keys, "budget": budget, **row})
 
 
-def _verify(network: str, options: argparse.Namespace) -> None:
-    """Build and measure the networks of rows; equal sizes once."""
-    rows = [r for r in ROWS.read() if r["part"] == "presets" and r["network"] == network and r["seed"] in options.seeds and r["sizes"]]
-    rows = [r for r in rows if r["budget"] in options.budgets]
-    known = [b["sizes"] for b in BUILT.read() if b["network"] == network]
-    dense = trained(network, 0, HOME / "dense", no_progress)
-    with _bench(dense) as bench:
-        for row in rows:
-            if row["sizes"] not in known:
-                known.append(row["sizes"])
-                share = verify(bench, row["sizes"])
-                BUILT.add({"network": network, "form": str(row["sizes"]), "sizes": row["sizes"], "share": share})
-                print(f"{name(row)}: expected {row['expected_share']:.3f}, measured {share[0]:.3f}", flush=True)
-
-
 def _say(rows: Rows, row: dict[str, object]) -> None:
     rows.add(row)
     print(name(row), {k: v for k, v in row.items() if k not in {*KEYS, "sizes"}}, flush=True)
@@ -140,7 +113,6 @@ RUNS = {
     "criteria": _contest,
     "fidelity": lambda network, options: _each(network, options, fidelity_row),
     "compensation": lambda network, options: _each(network, options, compensation_rows),
-    "verify": _verify,
 }
 
 if __name__ == "__main__":

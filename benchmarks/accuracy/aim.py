@@ -7,7 +7,10 @@ from billhook.ir.errors import BudgetError
 
 T = TypeVar("T")
 CLOSE = 0.015  # of the wanted latency
-_TRIALS = 7
+EQUAL = 0.03  # what counts as the same latency in the summary
+_TRIALS = 6
+_NEAR = 0.025  # no further network is built for less
+_BUILDS = 4
 
 
 def nearest(
@@ -42,8 +45,35 @@ def nearest(
         setting = proposal if low < proposal < high else (low + high) / 2
     if not found:
         raise BudgetError("no setting of this method gives a network")
-    close = [f for f in found if abs(f[0]) <= CLOSE]
-    slower = [f for f in found if f[0] > 0]
-    if close:
-        return min(close, key=lambda f: abs(f[0]))[1]
-    return min(slower, key=lambda f: f[0])[1] if slower else max(found, key=lambda f: f[0])[1]
+    return _best(found, CLOSE, faster=False)
+
+
+def at_measured(
+    make: Callable[[float], T], predicted: Callable[[T], float], measured: Callable[[T], float], wanted: float, bias: float, faster: bool
+) -> T:
+    """make(share) for the predicted share at which the built network takes `wanted` of the dense latency, by building a few.
+
+    predicted, measured: shares of a network, the second of one that was built. bias: measured over predicted, expected at first.
+    Within EQUAL the nearest; where no network is, the nearest of the slower ones, or with `faster` of the faster ones.
+    """
+    found: list[tuple[float, T]] = []
+    aim = wanted / bias
+    for _ in range(_BUILDS):
+        made = make(aim)
+        off = measured(made) / wanted - 1
+        if any(abs(off - known) < 1e-9 for known, _ in found):  # the same network as before: its widths are coarse
+            if not faster and any(known > 0 for known, _ in found):
+                break
+            aim *= 0.95 if off > 0 else 1.05
+            continue
+        found.append((off, made))
+        if abs(off) <= _NEAR:
+            break
+        aim = predicted(made) / (1 + off)
+    return _best(found, EQUAL, faster)
+
+
+def _best(found: list[tuple[float, T]], close: float, faster: bool) -> T:
+    within = [f for f in found if abs(f[0]) <= close]
+    side = [f for f in found if (f[0] <= 0) == faster]
+    return min(within or side or found, key=lambda f: abs(f[0]))[1]

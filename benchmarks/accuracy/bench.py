@@ -1,14 +1,15 @@
-"""The bench of one network: its measured kernel costs, their sum as a calibrated share of the dense latency, and built networks."""
+"""The bench of one network: the sum of its measured kernels, which guides, and networks that were built, which decide."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from statistics import median
 from time import thread_time
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.rows import Rows
 from billhook.api import trace
 from billhook.codegen.backend import Measured
 from billhook.codegen.cpu.candidate import Candidate
@@ -26,12 +27,11 @@ from billhook.ir.progress import Progress
 from billhook.ir.tensors import tensors_in
 from billhook.ir.workload import Workload
 from billhook.passes.allocation_task import network_kernels
-from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, uniform_sizes, with_dense
+from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.cut import cut_graph
 
 _CANDIDATES = 2  # schedules tried per kernel, and one where there is no template: dense and cut networks alike
 _ROUNDS = Rounds(count=24, limit=48, statistic="minimum")
-_FITTED = (0.35, 0.5, 0.65, 0.8)  # shares of all axes that are built to calibrate the sum of kernels
 
 
 class FewCandidates(LocalBench):
@@ -42,18 +42,23 @@ class FewCandidates(LocalBench):
 
 
 class Bench:
-    """Costs of one architecture, whatever its weights. Latencies are shares of the dense network's."""
+    """Latencies of one architecture, whatever its weights, as shares of the dense network's.
 
-    def __init__(self, model: nn.Module, example: torch.Tensor, engine: Engine, progress: Progress) -> None:
-        self.program, self.engine, self.progress = trace(model, example), engine, progress
+    built: rows of networks that were built and measured, {network, form, sizes, share: [value, low, high]}; more are added.
+    """
+
+    def __init__(self, name: str, model: nn.Module, example: torch.Tensor, engine: Engine, built: Rows, progress: Progress) -> None:
+        self.name, self.engine, self.progress = name, engine, progress
+        self.program = trace(model, example)
         self.candidates = candidate_sizes(self.program, engine.target)
         self.cost = engine.network_cost(self.program, with_dense(self.program, self.candidates))
         self.cost.prepare(progress)
         kernels = network_kernels(self.program, self.candidates, engine.target)
         (self.operations,) = static_tables(kernels, self.candidates, lambda w: float(kernel_flops(w)))
-        self.slope = 1.0  # of measured against predicted shares
         self._inputs = tensors_in(self.program.example)
+        self._built = built
         self._tables: CostTables | None = None
+        self._dense: Callable[[], object] | None = None
 
     def tables(self) -> CostTables:
         """Cost tables as known by now."""
@@ -61,12 +66,12 @@ class Bench:
         return self._tables
 
     def goal(self, share: float) -> float:
-        """The sum of kernels, in seconds, at which a network is expected to take this share of the dense one's latency."""
-        return self._sum({}) * (1 - (1 - share) / self.slope)
+        """Seconds of kernels that are this share of the dense network's."""
+        return share * self._sum({})
 
-    def share(self, sizes: Mapping[str, int]) -> float:
-        """The share of the dense latency that is expected at these sizes; those between two candidates count as the upper one."""
-        return 1 - self.slope * (1 - self._sum(self._offered(sizes)) / self._sum({}))
+    def predicted(self, sizes: Mapping[str, int]) -> float:
+        """The share of the dense network's kernels at these sizes; those between two candidates count as the upper one."""
+        return self._sum(self._offered(sizes)) / self._sum({})
 
     def refine(self, sizes: Mapping[str, int]) -> None:
         """Measure the kernels of a plan one by one."""
@@ -75,23 +80,29 @@ class Bench:
         if self.engine.measured > before:
             self._tables = None
 
-    def built_share(self, sizes: Mapping[str, int]) -> Latency:
-        """Build a network of these sizes and time it against the dense build, in turns, by processor time: a share of its latency."""
-        calls: dict[str, Callable[[], object]] = {"dense": self._bound({}), "cut": self._bound(sizes)}
+    def measured(self, sizes: Mapping[str, int]) -> float:
+        """The share of the dense latency that the built network of these sizes takes; equal sizes are built once."""
+        cut = changed(sizes, self)
+        known = self._built.find(network=self.name, form=str(cut))
+        if known is None:
+            found = self._time(cut)
+            share = [found.seconds, found.low, found.high]
+            self._built.add({"network": self.name, "form": str(cut), "sizes": cut, "share": share, "predicted": self.predicted(cut)})
+            return found.seconds
+        return float(known["share"][0])
+
+    def bias(self) -> float:
+        """How many times the predicted share built networks took, in the median of those so far; 1 before the first."""
+        mine = [b for b in self._built.read() if b["network"] == self.name]
+        return median(b["share"][0] / b["predicted"] for b in mine) if mine else 1.0
+
+    def _time(self, sizes: Mapping[str, int]) -> Latency:
+        """A network of these sizes against the dense build, in turns, by processor time: a share of its latency."""
+        self._dense = self._dense or self._bound({})
+        calls = {"dense": self._dense, "cut": self._bound(sizes)}
         with quiet(1):
             timings = interleave(calls, _ROUNDS, thread_time)
         return timings["cut"].latency.scaled(1 / timings["dense"].latency.seconds)
-
-    def calibrate(self, shares: Mapping[float, tuple[float, float]] | None = None) -> dict[float, tuple[float, float]]:
-        """Fit the slope to (predicted, measured) shares of uniform networks: those given, or measured now. Returns them."""
-        found = dict(shares or {})
-        for share in () if shares else _FITTED:
-            sizes = uniform_sizes(self.candidates, share)
-            self.refine(sizes)
-            found[share] = self._sum(sizes) / self._sum({}), self.built_share(sizes).seconds
-        saved = 1 - np.array([*found.values()])
-        self.slope = float(saved[:, 0] @ saved[:, 1] / (saved[:, 0] @ saved[:, 0]))
-        return found
 
     def _sum(self, sizes: Mapping[str, int]) -> float:
         return self.cost.predict({**dense_sizes(self.program), **sizes}).seconds
@@ -103,6 +114,11 @@ class Bench:
         plan = make_plan(self.program, {n: tuple(range(s)) for n, s in sizes.items()}) if sizes else Plan({})
         artifact: Any = self.engine.build(cut_graph(self.program, plan), self.program.example).artifact
         return artifact.bind(*self._inputs)
+
+
+def changed(sizes: Mapping[str, int], bench: Bench) -> dict[str, int]:
+    """The sizes of the axes that are not whole, in the order of the axes."""
+    return {a.name: sizes[a.name] for a in bench.program.axes if sizes.get(a.name, a.size) < a.size}
 
 
 def open_engine(database: Path, progress: Progress) -> Engine:

@@ -1,33 +1,41 @@
 """Who competes: ours and the literature's presets over one allocation, and a criterion's plain sums under our exact allocation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Problem, evaluate, front, solve
+from billhook.passes.allocation_front import Point
 from billhook.passes.allocation_presets import PRESETS, Preset, Task, choose
 from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
+from billhook.passes.plan_choice import Ranked, least_loss, repaired_loss
 from billhook.passes.probe import plan_loss, probed_worth
-from billhook.passes.probe_mix import best_worth, extreme_sizes
+from billhook.passes.probe_mix import best_worth, extreme_sizes, mixtures
+from billhook.passes.rescore import rescored
 from billhook.passes.saliency import Data, Floats, Scores, best_indices, retained
 from billhook.passes.saliency_criteria import score_axes
-from billhook.passes.width_problem import width_problem
+from billhook.passes.width_problem import plan_of, width_problem
 
-from .aim import CLOSE, nearest
+from .aim import nearest
 from .bench import Bench
 from .data import everywhere
 from .tasks import Trained
 from .torch_pruning import IMPORTANCES
 
+Chosen: TypeAlias = Literal["", "mixed", "repaired"]  # how a method chooses among worths: not at all, decision 17, decision 18
+Chooser: TypeAlias = Callable[[float], dict[str, int]]
 PEERS = tuple(IMPORTANCES)
-PROBED_ONLY = "ours-probes"  # what ours was before decision 17: probes whatever they say
-CONTENDERS = ("ours", PROBED_ONLY, "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
+OURS = "ours"
+UNREPAIRED = "ours-unrepaired"  # what ours was before decision 18: readers are not solved anew
+MIXED: Mapping[str, Chosen] = MappingProxyType({OURS: "repaired", UNREPAIRED: "mixed"})
+CONTENDERS = (OURS, UNREPAIRED, "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
 SCORED, SCORED_BATCH = 8, 64
 PROBED, PROBED_BATCH = 2, 100
-_REFINED = 5  # solve, measure the chosen kernels, solve again
 
 
 @dataclass(slots=True)
@@ -41,10 +49,13 @@ class Seen:
     def scored(self, criterion: str) -> Scores:
         """Scores of the trained network by a criterion."""
         if criterion not in self.scores:
-            data = Data(self.trained.train.loader(SCORED_BATCH), everywhere, SCORED)
             program = self.program
-            self.scores[criterion] = score_axes(criterion, program, cut_graph(program, Plan({})), data)
+            self.scores[criterion] = score_axes(criterion, program, cut_graph(program, Plan({})), self.data(SCORED))
         return self.scores[criterion]
+
+    def data(self, batches: int, size: int = SCORED_BATCH) -> Data:
+        """The first batches of the training samples."""
+        return Data(self.trained.train.loader(size), everywhere, batches)
 
     @property
     def program(self) -> Program:
@@ -60,26 +71,34 @@ class Seen:
 class Ranking:
     """Scores and worths of one method on one network, and the sizes that it takes for a share of the dense latency."""
 
-    def __init__(self, preset: Preset, seen: Seen, mixed: bool = False) -> None:
-        self.preset, self.seen, self.mixed = preset, seen, mixed
-        self.scores = seen.scored(preset.criterion)
+    def __init__(self, preset: Preset, seen: Seen, chosen: Chosen = "") -> None:
+        self.preset, self.seen, self.chosen = preset, seen, chosen
+        self.scores: Scores = seen.scored(preset.criterion)
         self.worth: Mapping[str, Floats] = {name: retained(s) for name, s in self.scores.items()}
+        self._points: Sequence[Point] = ()
+        self._stretch = 1.0  # of the goal, by which this method's cost model is off
 
-    def sizes(self, share: float) -> dict[str, int]:
-        """Sizes at which the network is expected to take `share` of the dense latency."""
-        bench = self.seen.bench
+    def prepare(self, share: float) -> None:
+        """Probe and mix, where this method does, for networks that are predicted to take `share` of the dense latency."""
         if self.preset.probes:
             self.probe(share)
-        if self.mixed:
+        if self.chosen == "mixed":
             self._mix(share)
-        found: list[dict[str, int]] = []
-        for _ in range(_REFINED):  # by kernels that were measured where it matters
-            goal = bench.goal(share)
-            found.append(nearest(self._chooser(), bench.share, share, goal, 0.2 * goal, 4 * goal))
-            bench.refine(found[-1])
-            if abs(bench.share(found[-1]) / share - 1) <= CLOSE:
-                break
-        return min(found, key=lambda sizes: abs(bench.share(sizes) / share - 1))
+        if self.chosen == "repaired":
+            self._choose(share)
+
+    def sizes(self, share: float) -> dict[str, int]:
+        """Sizes at which the network is predicted to take `share` of the dense latency."""
+        bench, choose = self.seen.bench, self._chooser()
+        goal = bench.goal(share)
+
+        def make(setting: float) -> dict[str, int]:
+            self._stretch = setting / goal
+            return choose(setting)
+
+        found = nearest(make, bench.predicted, share, self._stretch * goal, 0.2 * goal, 4 * goal)
+        bench.refine(found)  # its kernels are measured where they are built anyway: the next plan is chosen by them
+        return found
 
     def _mix(self, share: float) -> None:
         """The mixture of plain and probed worths whose plan has the lowest loss on the calibration samples."""
@@ -93,12 +112,32 @@ class Ranking:
         ends = extreme_sizes(self.seen.bench.candidates)
         self.worth = best_worth(plain, self.worth, sizes, lambda found: self.seen.loss(self.plan(found)), *ends)
 
-    def _chooser(self) -> Callable[[float], dict[str, int]]:
+    def _choose(self, share: float) -> None:
+        """Plain scores, probes, mixtures and scores taken anew on the way: whichever loses least once it is repaired."""
+        bench, program, goal = self.seen.bench, self.seen.program, self.seen.bench.goal(share)
+        plain = {name: retained(s) for name, s in self.scores.items()}
+        data = self.seen.data(SCORED)
+
+        def sizes(worth: Mapping[str, Floats], seconds: float = goal) -> Mapping[str, int]:
+            return solve(width_problem(bench.program, worth, bench.candidates, bench.tables()), seconds).sizes
+
+        def taken(scores: Scores, seconds: float) -> Mapping[str, int]:
+            return sizes({name: retained(s) for name, s in scores.items()}, seconds)
+
+        anew = rescored(self.preset.criterion, program, data, taken, goal, bench.goal(1.0))
+        offered = [Ranked(self.scores, worth) for worth in mixtures(plain, self.worth)]
+        offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
+        few = self.seen.data(PROBED, PROBED_BATCH)
+        best = least_loss(offered, lambda r: plan_of(program, r.scores, sizes(r.worth)), lambda plan: repaired_loss(program, plan, few))
+        self.scores, self.worth = best.scores, best.worth
+
+    def _chooser(self) -> Chooser:
         """Sizes for a goal in seconds. Of a preset that counts operations: the front over these is drawn once."""
         task = self._task()
         if self.preset.cost != "operations" or task.operations is None:
             return lambda goal: choose(self.preset, task, goal)
-        points = front(task.operations).points
+        self._points = self._points or front(task.operations).points
+        points = self._points
         seconds = [evaluate(task.problem, p.sizes).seconds for p in points]
 
         def choose_point(goal: float) -> dict[str, int]:
@@ -139,4 +178,4 @@ def preset_of(contender: str) -> Preset:
     """The preset of a contender: `criterion/NAME` is that criterion's plain sums under our exact allocation."""
     if contender.startswith("criterion/"):
         return Preset(contender.removeprefix("criterion/"), blocks=True)
-    return PRESETS["ours" if contender == PROBED_ONLY else contender]
+    return PRESETS[OURS if contender in MIXED else contender]

@@ -39,6 +39,12 @@ def pictures(train: int, test: int) -> tuple[Split, Split]:
     return Split(F.avg_pool2d(parts[0].pictures, 2), parts[0].numbers), Split(F.avg_pool2d(parts[1].pictures, 2), parts[1].numbers)
 
 
+def tens(train: int, test: int) -> tuple[Split, Split]:
+    """The same pictures, and the left one of their two digits."""
+    parts = pictures(train, test)
+    return Split(parts[0].inputs, parts[0].targets // 10), Split(parts[1].inputs, parts[1].targets // 10)
+
+
 def shapes(train: int, test: int) -> tuple[Split, Split]:
     """(training, test) noisy pictures [N, 1, 16, 32] of a disc, a box and a cross that may cover each other, and what each pixel shows.
 
@@ -57,7 +63,7 @@ def _shapes(count: int, seed: int) -> Split:
     classes = torch.zeros(count, 16, 32, dtype=torch.int64)
     ink = draw(-0.5, 0.5).expand(count, 16, 32).clone()
     for label in (1, 2, 3):
-        y, x, radius, bright = draw(2, 14), draw(2, 30), draw(2.0, 4.5), draw(-1.5, 1.5)
+        y, x, radius, bright = draw(3, 13), draw(3, 29), draw(3.0, 6.0), draw(0.7, 1.7)
         dy, dx = (rows - y).abs(), (columns - x).abs()
         cross = (torch.minimum(dy, dx) < 0.45 * radius) & (torch.maximum(dy, dx) < radius)
         inside = {1: dy.square() + dx.square() < radius.square(), 2: torch.maximum(dy, dx) < 0.9 * radius, 3: cross}[label]

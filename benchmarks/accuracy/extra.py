@@ -11,6 +11,7 @@ from billhook.passes.compensate import absorb, reconstruct, reform
 from billhook.passes.prune import carry_out
 from billhook.passes.saliency import Data
 
+from .aim import at_measured
 from .contenders import SCORED_BATCH, Ranking, Seen
 from .data import everywhere, score
 from .train import recalibrate
@@ -25,7 +26,7 @@ def fidelity_row(seen: Seen, budget: float) -> Iterator[dict[str, object]]:
     scores, as in every plan that the allocator may choose.
     """
     plain, probed = Ranking(PRESETS["mdp"], seen), Ranking(PRESETS["ours"], seen)
-    probed.probe(budget)
+    probed.probe(budget / seen.bench.bias())
     drawn = _draw(seen, budget)
     dense = seen.loss(Plan({}))
     measured = np.array([seen.loss(plain.plan(sizes)) - dense for sizes in drawn])
@@ -43,11 +44,12 @@ def _statistic(test: Callable[..., object], left: object, right: object) -> floa
 def _draw(seen: Seen, budget: float) -> list[Mapping[str, int]]:
     """Random sizes near an expected latency: every axis a candidate, drawn around a share of its own."""
     bench, random = seen.bench, np.random.default_rng(round(1000 * budget))
+    aim = budget / bench.bias()
     found: list[Mapping[str, int]] = []
     for _ in range(400 * MASKS):
         mean = random.uniform(0.2, 1.0)
         sizes = {n: _near(c, random.normal(mean, 0.25), random) for n, c in bench.candidates.items() if len(c) > 1}
-        if abs(bench.share(sizes) / budget - 1) <= 0.15:
+        if abs(bench.predicted(sizes) / aim - 1) <= 0.15:
             found.append(sizes)
         if len(found) == MASKS:
             break
@@ -61,12 +63,14 @@ def _near(candidates: tuple[int, ...], share: float, random: np.random.Generator
 
 def compensation_rows(seen: Seen, budget: float) -> Iterator[dict[str, object]]:
     """Our plan without training: norms recalibrated only, and each compensation before that."""
-    ranking = Ranking(PRESETS["ours"], seen, mixed=True)
-    sizes = ranking.sizes(budget)
+    ranking, bench = Ranking(PRESETS["ours"], seen, "repaired"), seen.bench
+    ranking.prepare(budget / bench.bias())
+    sizes = at_measured(ranking.sizes, bench.predicted, bench.measured, budget, bench.bias(), faster=True)
+    share = {"share": bench.measured(sizes), "predicted_share": bench.predicted(sizes)}
     for name, repair in {"none": None, "absorb": absorb, "reform": reform, "reconstruct": reconstruct}.items():
         pruned = carry_out(seen.program, ranking.plan(sizes))
         recalibrate(pruned.model, seen.trained)
         changed = 0 if repair is None else repair(seen.program, pruned, Data(seen.trained.train.loader(SCORED_BATCH), everywhere, 8))
         recalibrate(pruned.model, seen.trained)
         found = score(pruned.model, seen.trained.test)
-        yield {"contender": name, "one_shot": [found.accuracy, found.nll], "layers": changed, "expected_share": seen.bench.share(sizes)}
+        yield {"contender": name, "one_shot": [found.accuracy, found.nll], "layers": changed, **share}

@@ -1,17 +1,20 @@
 """One contender on one network: sizes at the wanted latency, accuracy at once and after fine-tuning."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
 from benchmarks.rows import Row
 from billhook.ir.progress import Progress
+from billhook.passes.compensate import reconstruct
 from billhook.passes.prune import carry_out
 
-from .aim import nearest
-from .bench import Bench
-from .contenders import PEERS, Ranking, Seen, preset_of
+from .aim import at_measured, nearest
+from .bench import changed
+from .contenders import MIXED, OURS, PEERS, SCORED, Ranking, Seen, preset_of
 from .data import score
 from .torch_pruning import pruned, sizes_of
 from .train import recalibrate, recover
@@ -19,38 +22,60 @@ from .train import recalibrate, recover
 _TP_BATCH = 200
 
 
-def contend(contender: str, seen: Seen, share: float) -> tuple[nn.Module, dict[str, int]]:
-    """A cut network that is expected to take `share` of the dense latency, and its sizes."""
-    if contender in PEERS:
-        return _peer(contender, seen, share)
-    ranking = Ranking(preset_of(contender), seen, contender == "ours")
-    sizes = ranking.sizes(share)
-    return carry_out(seen.program, ranking.plan(sizes)).model, sizes
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A cut network, its sizes, and what its method repairs before any training."""
+
+    model: nn.Module
+    sizes: dict[str, int]
+    repair: Callable[[], object] | None = None
 
 
-def _peer(contender: str, seen: Seen, share: float) -> tuple[nn.Module, dict[str, int]]:
+def contend(contender: str, seen: Seen, share: float) -> Cut:
+    """A cut network that takes `share` of the dense latency once it is built."""
+    bench = seen.bench
+    make = _peer(contender, seen) if contender in PEERS else _preset(contender, seen, share)
+    return at_measured(
+        make, lambda made: bench.predicted(made.sizes), lambda made: bench.measured(made.sizes), share, bench.bias(), contender in MIXED
+    )
+
+
+def _preset(contender: str, seen: Seen, share: float) -> Callable[[float], Cut]:
+    ranking = Ranking(preset_of(contender), seen, MIXED.get(contender, ""))
+    ranking.prepare(share / seen.bench.bias())
+
+    def make(aim: float) -> Cut:
+        sizes = ranking.sizes(aim)
+        small = carry_out(seen.program, ranking.plan(sizes))
+        return Cut(small.model, sizes, partial(reconstruct, seen.program, small, seen.data(SCORED)) if contender == OURS else None)
+
+    return make
+
+
+def _peer(contender: str, seen: Seen) -> Callable[[float], Cut]:
     """Torch-Pruning at the ratio that gives the latency."""
     bench, trained = seen.bench, seen.trained
     batch = next(iter(trained.train.loader(_TP_BATCH)))
 
-    def make(kept: float) -> tuple[nn.Module, dict[str, int]]:
+    def cut(kept: float) -> Cut:
         model = pruned(contender, trained.model, (batch[0], batch[1]), 1 - kept)
-        return model, dict(sizes_of(model, bench.program))
+        return Cut(model, dict(sizes_of(model, bench.program)))
 
-    found = nearest(make, lambda made: bench.share(made[1]), share, share**0.5, 0.3, 1.0, 0.5)
-    bench.refine(found[1])
-    return found
+    return lambda aim: nearest(cut, lambda made: bench.predicted(made.sizes), aim, min(aim**0.5, 0.95), 0.1, 1.0, 0.5)
 
 
 def measure(network: str, seed: int, budget: float, contender: str, seen: Seen, progress: Progress, *, part: str, tune: bool) -> Row:
-    """The row of a contender: expected share, scores one-shot (norms recalibrated) and, with `tune`, after equal fine-tuning."""
+    """The row of a contender: its share of the dense latency; scores one-shot (norms recalibrated) and, with `tune`, after fine-tuning."""
     start, cpu = time.perf_counter(), time.process_time()
-    model, sizes = contend(contender, seen, budget)
-    dense = seen.trained
+    cut = contend(contender, seen, budget)
+    model, sizes, dense = cut.model, cut.sizes, seen.trained
     recalibrate(model, dense)
+    if cut.repair is not None:
+        cut.repair()
+        recalibrate(model, dense)
     once = score(model, dense.test)
     row: Row = {"part": part, "network": network, "seed": seed, "budget": budget, "contender": contender}
-    row |= {"expected_share": seen.bench.share(sizes), "one_shot": [once.accuracy, once.nll]}
+    row |= {"share": seen.bench.measured(sizes), "predicted_share": seen.bench.predicted(sizes), "one_shot": [once.accuracy, once.nll]}
     if tune:
         recover(model, dense, progress)
         after = score(model, dense.test)
@@ -58,14 +83,3 @@ def measure(network: str, seed: int, budget: float, contender: str, seen: Seen, 
     size = sum(p.numel() for p in model.parameters())
     spent = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
     return {**row, "parameters": size, "sizes": changed(sizes, seen.bench), **spent}
-
-
-def changed(sizes: Mapping[str, int], bench: Bench) -> dict[str, int]:
-    """The sizes of the axes that are not whole, in the order of the axes."""
-    return {a.name: sizes[a.name] for a in bench.program.axes if sizes.get(a.name, a.size) < a.size}
-
-
-def verify(bench: Bench, sizes: Mapping[str, int]) -> list[float]:
-    """[share, low, high] of the dense latency, measured on networks that were built."""
-    found = bench.built_share(sizes)
-    return [found.seconds, found.low, found.high]

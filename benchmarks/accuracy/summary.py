@@ -1,27 +1,28 @@
 """What the rows say: mean accuracy with its interval for every network, budget and contender, and how often ours is best."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any, TypeAlias
 
+from .aim import EQUAL
+from .contenders import MIXED, OURS
+
 Row: TypeAlias = Mapping[str, Any]
 _STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26}  # 97.5% quantiles by degrees of freedom
-OURS = "ours"
-OFF = 0.03  # a row whose share of the dense latency is further than that from its budget is not at equal latency
 
 
-def summarise(rows: Iterable[Row], built: Iterable[Row] = ()) -> dict[str, Any]:
+def summarise(rows: Iterable[Row]) -> dict[str, Any]:
     """The suite's summary: accuracy {network: {budget: {contender: [mean, low, high]}}} after fine-tuning, and likewise one-shot.
 
     The interval is Student's at 95% over the seeds, none (the mean twice) for a single one. ours_best_share: of the cells (network x
     budget), the share in which ours is above every other contender by more than the intervals allow, that is, ours' low is above
-    every other's high. built: measured shares of networks that were built. A row whose network is faster than its budget by more than
-    OFF is no equal contender and left out (off_budget); slower ones stay, to their own advantage, except for ours.
+    every other's high. ours_paired: for every cell the interval of ours less each other, by seeds, which share the dense network.
+    Shares are those of networks that were built. A row whose network is faster than its budget by more than EQUAL is no equal contender
+    and left out (off_budget); slower ones stay, to their own advantage. For ours it is the other way round.
     """
-    shares = {(b["network"], _key(b["sizes"])): b["share"][0] for b in built}
-    table: list[dict[str, Any]] = [{**r, "share": shares.get((r["network"], _key(r["sizes"])))} for r in rows if r.get("part") == "presets"]
+    everything = list(rows)
+    table = [r for r in everything if r.get("part") == "presets"]
     equal = [r for r in table if _at_budget(r)]
     tuned, once = _cells(equal, "fine_tuned"), _cells(equal, "one_shot")
     return {
@@ -31,33 +32,38 @@ def summarise(rows: Iterable[Row], built: Iterable[Row] = ()) -> dict[str, Any]:
         "ours_best_share_one_shot": _best_share(once),
         "ours_first_share": _first_share(tuned),
         "ours_first_share_one_shot": _first_share(once),
-        "off_budget": [name(r) for r in table if r not in equal],
-        "built": _checked(table),
+        "ours_paired": _paired(equal, "fine_tuned"),
+        "off_budget": {name(r): round(r["share"], 4) for r in table if r not in equal},
+        "slower": {name(r): round(r["share"], 4) for r in equal if r["share"] > (1 + EQUAL) * r["budget"] and r["contender"] != "dense"},
+        "predicted": _checked(table),
         "seeds": sorted({r["seed"] for r in table}),
-        **_others([*rows] if isinstance(rows, Sequence) else []),
+        **_others(everything),
     }
 
 
-def _key(sizes: Mapping[str, int]) -> str:
-    return json.dumps(sizes, sort_keys=True)
-
-
-def _latency(row: Row) -> float:
-    return row["expected_share"] if row["share"] is None else row["share"]
-
-
 def _at_budget(row: Row) -> bool:
-    off = _latency(row) / row["budget"] - 1
-    return row["contender"] == "dense" or (off >= -OFF and (off <= OFF or row["contender"] != OURS))
+    off = row["share"] / row["budget"] - 1
+    return row["contender"] == "dense" or (off <= EQUAL if row["contender"] in MIXED else off >= -EQUAL)
 
 
 def _checked(table: Sequence[Row]) -> dict[str, Any]:
-    """How many rows were built and measured, and how far the measured shares are from the expected ones."""
-    both = [(r["share"] / r["expected_share"] - 1, r) for r in table if r["share"] is not None and r["contender"] != "dense"]
-    wanted = sum(r["contender"] != "dense" for r in table)
-    errors = [abs(e) for e, _ in both]
-    largest = max(errors, default=None)
-    return {"rows": len(both), "of": wanted, "mean_error": fmean(errors) if errors else None, "largest_error": largest}
+    """How far sums of measured kernels are from networks that were built."""
+    errors = [abs(r["predicted_share"] / r["share"] - 1) for r in table if r["contender"] != "dense"]
+    return {"rows": len(errors), "mean_error": fmean(errors) if errors else None, "largest_error": max(errors, default=None)}
+
+
+def _paired(rows: Sequence[Row], column: str) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """[mean, low, high] of ours less every other contender over the seeds that both have."""
+    by_cell: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in rows:
+        cell = by_cell.setdefault((row["network"], f"{row['budget']:g}"), {})
+        cell.setdefault(row["contender"], {})[row["seed"]] = row[column][0]
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for (network, budget), cell in by_cell.items():
+        ours = cell.get(OURS, {})
+        less = {c: [ours[s] - v for s, v in seeds.items() if s in ours] for c, seeds in cell.items() if c not in {OURS, "dense"}}
+        found.setdefault(network, {})[budget] = {c: interval(differences) for c, differences in less.items() if differences}
+    return found
 
 
 def _others(rows: Sequence[Row]) -> dict[str, Any]:

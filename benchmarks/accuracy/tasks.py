@@ -41,14 +41,14 @@ TASKS = MappingProxyType(
         ),
         "vit": Recipe(
             ViT,
-            *(data.pictures, 4000, 1500),
-            FinetuneConfig(epochs=12, lr=3e-3, warmup=0.15, distill=0.0),
+            *(data.tens, 4000, 1500),
+            FinetuneConfig(epochs=8, lr=2e-3, warmup=0.15, distill=0.0),
             1280,
         ),
         "segmenter": Recipe(
             Segmenter,
             *(data.shapes, 2000, 500),
-            FinetuneConfig(epochs=3, lr=3e-3, warmup=0.15, distill=0.0),
+            FinetuneConfig(epochs=4, lr=3e-3, warmup=0.15, distill=0.0),
             640,
         ),
         "lm": Recipe(

@@ -32,7 +32,7 @@ def applies(name: str, model: nn.Module) -> bool:
 
 
 def pruned(name: str, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], ratio: float) -> nn.Module:
-    """A copy of the model cut by a channel ratio, widths rounded to multiples of 8 as ours are (of 2 within a head)."""
+    """A copy of the model cut by a channel ratio, widths rounded to multiples of 8 as ours are; within heads too, it has one rounding."""
     tp: Any = import_module("torch_pruning")
     copied: Any = copy.deepcopy(model).eval()
     heads = {m.qkv: m.heads for m in copied.modules() if hasattr(m, "qkv")}
@@ -50,7 +50,7 @@ def pruned(name: str, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor]
         ignored_layers=[copied.head],
         num_heads=heads,
         prune_head_dims=True,
-        unwrapped_parameters={copied.positions: 2} if hasattr(copied, "positions") else None,
+        unwrapped_parameters=[(copied.positions, 2)] if hasattr(copied, "positions") else None,
     )
     pruner.step()
     copied.zero_grad(set_to_none=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.accuracy.aim import CLOSE, nearest
+from benchmarks.accuracy.aim import CLOSE, EQUAL, at_measured, nearest
 from benchmarks.accuracy.summary import summarise
 from billhook.ir.errors import BudgetError
 
@@ -12,7 +12,7 @@ from billhook.ir.errors import BudgetError
 def _row(contender: str, seed: int, accuracy: float, share: float = 0.5) -> dict[str, Any]:
     scores = {"one_shot": [accuracy - 0.1, 1.0], "fine_tuned": [accuracy, 1.0]}
     identity = {"part": "presets", "network": "net", "seed": seed, "budget": 0.5, "contender": contender}
-    return {**identity, **scores, "expected_share": share, "sizes": {"a": round(1000 * share)}}
+    return {**identity, **scores, "share": share, "predicted_share": share / 0.9, "sizes": {"a": round(1000 * share)}}
 
 
 def test_a_setting_is_found_whose_latency_is_the_wanted_one() -> None:
@@ -45,15 +45,41 @@ def test_ours_is_best_only_outside_the_intervals() -> None:
 def test_a_faster_network_is_no_equal_contender_and_a_slower_one_has_the_advantage() -> None:
     ours, fast, slow = _row("ours", 0, 0.9), _row("halp", 0, 0.95, 0.4), _row("mdp", 0, 0.8, 0.6)
     summary = summarise([ours, fast, slow])
-    assert summary["off_budget"] == ["net 50% halp seed 0"]
+    assert summary["off_budget"] == {"net 50% halp seed 0": 0.4}
+    assert summary["slower"] == {"net 50% mdp seed 0": 0.6}
     assert set(summary["accuracy"]["net"]["0.5"]) == {"ours", "mdp"}
     late = summarise([_row("ours", 0, 0.9, 0.6), slow])
     assert late["ours_best_share"] is None  # ours itself missed its budget
 
 
-def test_measured_shares_replace_expected_ones() -> None:
-    ours, other = _row("ours", 0, 0.9), _row("halp", 0, 0.8, 0.49)
-    summary = summarise([ours, other], [{"network": "net", "sizes": other["sizes"], "share": [0.45, 0.44, 0.46]}])
-    assert summary["off_budget"] == ["net 50% halp seed 0"]
-    assert summary["built"]["rows"] == 1
-    assert summary["built"]["largest_error"] == pytest.approx(0.49 / 0.45 - 1, rel=0.2)
+def test_ours_faster_than_its_budget_has_the_disadvantage() -> None:
+    summary = summarise([_row("ours", 0, 0.9, 0.4), _row("mdp", 0, 0.8)])
+    assert summary["off_budget"] == {}
+    assert summary["ours_first_share"] == 1.0
+
+
+def test_differences_are_taken_seed_by_seed() -> None:
+    """Seeds differ by much, ours and the other on the same seed by little: the intervals overlap, that of the difference excludes 0."""
+    ours = [_row("ours", s, 0.7 + 0.1 * s + 0.020 + 0.001 * s) for s in range(3)]
+    other = [_row("mdp", s, 0.7 + 0.1 * s) for s in range(3)]
+    summary = summarise(ours + other)
+    assert summary["ours_best_share"] == 0.0
+    mean, low, high = summary["ours_paired"]["net"]["0.5"]["mdp"]
+    assert (mean, low > 0.015, high < 0.027) == (pytest.approx(0.021), True, True)
+    assert summary["predicted"]["rows"] == 6
+    assert summary["predicted"]["mean_error"] == pytest.approx(1 / 9, rel=0.01)
+
+
+def test_networks_are_built_until_the_measured_latency_is_the_wanted_one() -> None:
+    found = at_measured(lambda aim: aim, lambda made: made, lambda made: 0.8 * made, 0.5, 1.0, faster=False)
+    assert 0.8 * found == pytest.approx(0.5, rel=EQUAL)
+
+
+@pytest.mark.parametrize(("faster", "wanted"), [(False, 0.6), (True, 0.4)])
+def test_coarse_networks_are_on_the_side_that_helps_the_other_methods(faster: bool, wanted: float) -> None:
+    """Of ours the faster, of others the slower."""
+
+    def coarse(aim: float) -> float:
+        return round(aim * 5) / 5
+
+    assert at_measured(coarse, lambda made: made, lambda made: made, 0.5, 1.0, faster) == pytest.approx(wanted)
