@@ -25,7 +25,15 @@ class SplitAt:
     piece: int
 
 
-Extent: TypeAlias = int | DimOf | SplitAt
+@dataclass(frozen=True, slots=True)
+class ArgumentOf:
+    """What the edit of a captured call puts at one of its arguments."""
+
+    node: str
+    place: int
+
+
+Extent: TypeAlias = int | DimOf | SplitAt | ArgumentOf
 Extents: TypeAlias = tuple[Extent, ...]
 Path: TypeAlias = tuple[int, ...]  # a literal among positional arguments: (argument,) or (argument, place in its list)
 

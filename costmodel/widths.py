@@ -11,7 +11,7 @@ from billhook.ir.program import Edit, Program, SizeOf, tensor_args
 from billhook.ir.workload import Call, Ref, TensorType, Workload
 
 from .operators import bound
-from .origin import CallOrigin, Extent, Extents, Path
+from .origin import ArgumentOf, CallOrigin, Extent, Extents, Path
 from .partition import Partition
 from .shaped_kernel import ShapedCall, ShapedKernel, ShapedTensor, Sizes
 
@@ -55,6 +55,10 @@ class WidthModel:
         """The type of an extent; a plain number where the program does not know it."""
         if isinstance(extent, int):
             return Leaf(None, extent)
+        if isinstance(extent, ArgumentOf):
+            found = self.program.edits.get(extent.node)
+            value = found.args[extent.place] if found is not None and extent.place < len(found.args) else None
+            return value.dim if isinstance(value, SizeOf) else Leaf(None, size)
         if extent.node in self.program.types:
             return self.program.types[extent.node][cast("Any", extent).dim]
         edit = self.program.edits.get(extent.node)

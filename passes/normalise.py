@@ -1,18 +1,21 @@
 """Inference normal form: the graph that kernels are made from.
 
-What only training needs is gone, what is constant is computed, writes in place are values, batch norms are folded, every
-call returns one tensor and every operator has one spelling.
+What only training needs is gone, what is constant is computed, writes in place are values, batch norms are folded, recurrent
+layers are unrolled, every call returns one tensor and every operator has one spelling.
 """
 
 from torch import fx
 
 from .normalise_affine import fold_affine, fold_batchnorm
-from .normalise_attention import recognise_attention
+from .normalise_attention import recognise_attention, recognise_causal
 from .normalise_constants import fold_constants
 from .normalise_draft import Example, draft_of
 from .normalise_inplace import functionalise
 from .normalise_moves import settle_moves
-from .normalise_operators import drop_identities, spell_literals, split_tuples
+from .normalise_operators import drop_identities, spell_literals
+from .normalise_recurrent import unroll_recurrent
+from .normalise_tuples import split_tuples
+from .normalise_views import write_through_views
 
 
 def normalise_for_inference(graph: fx.GraphModule, example: Example | None = None) -> fx.GraphModule:
@@ -26,8 +29,10 @@ def normalise_for_inference(graph: fx.GraphModule, example: Example | None = Non
     draft = draft_of(graph, example)
     functionalise(draft, partly=True)
     fold_constants(draft)
-    functionalise(draft)
+    unroll_recurrent(draft)
     split_tuples(draft)
+    write_through_views(draft)
+    functionalise(draft)
     drop_identities(draft)
     spell_literals(draft)
     drop_identities(draft)
@@ -35,5 +40,6 @@ def normalise_for_inference(graph: fx.GraphModule, example: Example | None = Non
     settle_moves(draft)
     recognise_attention(draft)
     fold_constants(draft)
+    recognise_causal(draft)
     fold_affine(draft)
     return draft.module()

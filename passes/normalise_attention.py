@@ -153,3 +153,26 @@ def _broadcast(first: fx.Node, second: fx.Node, whole: tuple[Any, ...]) -> tuple
     rank = max(len(dims_of(first)), len(dims_of(second)))
     sizes = [[n.meta["val"].shape[d] for n in (first, second) if -d <= n.meta["val"].ndim] for d in range(-rank, 0)]
     return tuple(whole[d] if any(s != 1 for s in sizes[d]) else 1 for d in range(-rank, 0))
+
+
+_HIDDEN = -1e9  # a bias at most this hides a score
+
+
+def recognise_causal(draft: Draft) -> None:
+    """Where a constant mask hides exactly the keys behind each query, say so instead: kernels then leave out what is hidden."""
+    for node in draft.calls():
+        mask = node.args[3] if operator_name(node) == "aten.scaled_dot_product_attention" and len(node.args) > 3 else None
+        if isinstance(mask, fx.Node) and mask.op == "get_attr" and _is_causal(draft.tensor(mask), node):
+            node.args = (*node.args[:3], None, *(*node.args[4:5], 0.0)[:1], True)
+    draft.remove_dead()
+
+
+def _is_causal(mask: torch.Tensor, node: fx.Node) -> bool:
+    queries, keys = (dims_of(cast("fx.Node", node.args[i]))[-2] for i in (0, 1))
+    if mask.ndim < 2 or tuple(mask.shape) != (*[1] * (mask.ndim - 2), queries, keys):
+        return False
+    seen = torch.ones(queries, keys, dtype=torch.bool).tril()
+    if mask.dtype == torch.bool:
+        return torch.equal(mask.reshape(queries, keys), seen)
+    bias = mask.reshape(queries, keys)
+    return bool((bias[seen] == 0).all() and (bias[~seen] <= _HIDDEN).all())

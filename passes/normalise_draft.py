@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from billhook.costmodel.origin import CallOrigin, DimOf, Extents, dims_meta
@@ -173,6 +173,9 @@ def _copy_call(draft: Draft, node: fx.Node, env: Mapping[fx.Node, Any]) -> Any:
     args, kwargs = fx.map_arg((node.args, node.kwargs), lambda n: env[n])
     try:
         value = draft.evaluate(node.target, args, kwargs)
+    except (DynamicOutputShapeException, DataDependentOutputException) as failure:
+        remedy = "kernels have fixed shapes: compute it outside the model, or with a mask"
+        raise CaptureError(f"node {node.name} ({node.target}): the shape of its result depends on data; {remedy}") from failure
     except (RuntimeError, TypeError, ValueError) as failure:
         first = str(failure).strip().splitlines()[0]
         raise CaptureError(

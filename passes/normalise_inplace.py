@@ -30,18 +30,19 @@ def memory(draft: Draft) -> dict[fx.Node, fx.Node]:
     """For every node, the node that first made the memory which it may share (by the operators' schemas)."""
     owner: dict[fx.Node, fx.Node] = {}
     for node in draft.nodes():
-        source = _viewed(node)
+        source = viewed(node)
         owner[node] = node if source is None else owner[source]
     return owner
 
 
-def _viewed(node: fx.Node) -> fx.Node | None:
+def viewed(node: fx.Node) -> fx.Node | None:
     """The argument whose memory a call's result may share."""
     if node.op != "call_function":
         return None
     schema = getattr(node.target, "_schema", None)
-    if schema is None:  # operator.getitem
-        return next(iter(tensor_args(node)), None)
+    if schema is None:  # operator.getitem: a part of what shares memory, or a tensor of its own
+        source = next(iter(tensor_args(node)), None)
+        return source if source is not None and viewed(source) is not None else None
     if not any(result.alias_info is not None for result in schema.returns):
         return None
     shared = [
@@ -67,7 +68,7 @@ def functionalise(draft: Draft, *, partly: bool = False) -> None:
             continue
         first = original[node]
         latest.update(dict.fromkeys([first, *(n for n, f in original.items() if f is first)], node))
-        node.target = _functional(node)
+        node.target = functional(node)
 
 
 def _originals(draft: Draft) -> dict[fx.Node, fx.Node]:
@@ -96,7 +97,7 @@ def _conflicts(draft: Draft, owner: dict[fx.Node, fx.Node], original: dict[fx.No
     return found
 
 
-def _functional(node: fx.Node) -> Any:
+def functional(node: fx.Node) -> Any:
     """The operator that computes the same value without writing."""
     namespace, name, overload = str(node.target).split(".")
     packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)

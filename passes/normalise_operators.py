@@ -1,4 +1,4 @@
-"""One spelling for each meaning: no identities, no tuples of tensors, explicit literals."""
+"""One spelling for each meaning: no identities, explicit literals."""
 
 import math
 from collections.abc import Callable
@@ -8,24 +8,25 @@ import torch
 from torch import fx
 
 from billhook.costmodel.operators import operator_name
-from billhook.costmodel.origin import CallOrigin, Extent, Extents, Path, SplitAt, dims_meta, origin_meta
+from billhook.costmodel.origin import CallOrigin, Extent, Extents, Path, dims_meta, origin_meta
 from billhook.ir.errors import CaptureError
 from billhook.ir.program import shape_of, tensor_args
 
 from .normalise_draft import Draft
+from .normalise_tuples import argument
 
 aten: Any = torch.ops.aten
 
 _ALWAYS = {f"aten.{name}" for name in ("alias", "detach", "contiguous", "clone", "lift_fresh", "lift_fresh_copy", "positive")}
 _DROPOUT = {f"aten.{name}" for name in ("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")}
 _CONVERSION = {f"aten.{name}" for name in ("to", "_to_copy", "type_as", "float")}
+_TRANSPOSES = ("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t")
 RESHAPES = {
     f"aten.{name}" for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "reshape_as")
 }
 _SAME_SHAPE = RESHAPES | {
     f"aten.{name}" for name in ("expand", "expand_as", "slice", "narrow", "pad", "constant_pad_nd", "adaptive_avg_pool2d")
 }
-_SPLITS = {f"aten.{name}" for name in ("chunk", "split", "split_with_sizes", "tensor_split")}
 
 
 def drop_identities(draft: Draft) -> None:
@@ -59,35 +60,6 @@ def _is_identity(node: fx.Node, name: str) -> bool:
     return before.shape == after.shape and (name in _SAME_SHAPE or (name == "aten.cat" and len(arguments) == 1))
 
 
-def split_tuples(draft: Draft) -> None:
-    """Turn the parts of a chunk, split or unbind into slices and selects of its input."""
-    for node in draft.calls():
-        source = node.args[0]
-        if str(node.target) != "<built-in function getitem>" or not isinstance(source, fx.Node):
-            continue
-        name, piece = operator_name(source), cast("int", node.args[1])
-        value, piece = cast("fx.Node", source.args[0]), piece % len(source.meta["val"])
-        if name in _SPLITS:
-            dim = _split_dim(source)
-            sizes = [int(v.shape[dim]) for v in source.meta["val"]]
-            start = sum(sizes[:piece])
-            ends: tuple[tuple[Path, Extent], ...] = (((2,), SplitAt(source.name, piece)), ((3,), SplitAt(source.name, piece + 1)))
-            draft.change(node, aten.slice.Tensor, (value, dim, start, start + sizes[piece], 1), origin=CallOrigin(None, ends))
-        elif name == "aten.unbind":
-            draft.change(node, aten.select.int, (value, _argument(source, 1, "dim", 0), piece))
-    for node in draft.calls():
-        if isinstance(node.meta["val"], (list, tuple)) and node.users:
-            raise CaptureError(f"node {node.name}: {node.target} returns several tensors and has no rule that separates them")
-
-
-def _split_dim(node: fx.Node) -> int:
-    return int(_argument(node, 2, "dim", 0)) % node.meta["val"][0].ndim
-
-
-def _argument(node: fx.Node, place: int, name: str, default: Any) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
-
-
 def spell_literals(draft: Draft) -> None:
     """Make every literal that a width could change explicit, so that equal kernels are spelled equally."""
     for node in draft.calls():
@@ -117,28 +89,30 @@ def _spell_expand(draft: Draft, node: fx.Node) -> None:
 
 
 def _spell_transpose(draft: Draft, node: fx.Node) -> None:
-    """Transpose and t as permute."""
-    rank = node.meta["val"].ndim
+    """Transpose, t and permute as permute by places counted from the front."""
+    draft.change(node, aten.permute.default, (node.args[0], order_of(node)))
+
+
+def order_of(node: fx.Node) -> list[int] | None:
+    """The order of dimensions that a permute, transpose or t gives; None for other calls."""
+    name, rank = operator_name(node), node.meta["val"].ndim
+    if name == "aten.permute":
+        return [int(d) % rank for d in cast("list[int]", node.args[1])]
+    if name not in _TRANSPOSES:
+        return None
     order = list(range(rank))
-    first, second = (-2, -1) if operator_name(node) == "aten.t" else (int(cast("int", a)) for a in node.args[1:3])
+    first, second = (-2, -1) if name == "aten.t" else (int(cast("int", a)) for a in node.args[1:3])
     if rank > 1:
         order[first], order[second] = order[second], order[first]
-    draft.change(node, aten.permute.default, (node.args[0], order))
-
-
-def _spell_permute(draft: Draft, node: fx.Node) -> None:
-    order = [int(d) % node.meta["val"].ndim for d in cast("list[int]", node.args[1])]
-    draft.change(node, aten.permute.default, (node.args[0], order))
+    return order
 
 
 def _spell_slice(draft: Draft, node: fx.Node) -> None:
     """Bounds counted from the front and inside the dimension."""
     source = cast("fx.Node", node.args[0])
-    dim = int(_argument(node, 1, "dim", 0)) % source.meta["val"].ndim
+    dim = int(argument(node, 1, "dim", 0)) % source.meta["val"].ndim
     size = shape_of(source)[dim]
-    start, end, step = slice(_argument(node, 2, "start", None), _argument(node, 3, "end", None), _argument(node, 4, "step", 1)).indices(
-        size
-    )
+    start, end, step = slice(argument(node, 2, "start", None), argument(node, 3, "end", None), argument(node, 4, "step", 1)).indices(size)
     draft.change(node, aten.slice.Tensor, (source, dim, start, max(start, end), step), origin=origin_meta(node.meta))
 
 
@@ -159,31 +133,62 @@ def _spell_conv(draft: Draft, node: fx.Node) -> None:
     if str(node.target) != "aten.conv2d.padding":
         return
     value, weight = cast("fx.Node", node.args[0]), cast("fx.Node", node.args[1])
-    stride, dilation = _argument(node, 3, "stride", [1, 1]), _argument(node, 5, "dilation", [1, 1])
+    stride, dilation = argument(node, 3, "stride", [1, 1]), argument(node, 5, "dilation", [1, 1])
     spread = [d * (k - 1) for d, k in zip(dilation, shape_of(weight)[2:], strict=True)]
-    if _argument(node, 4, "padding", "valid") == "valid":
+    if argument(node, 4, "padding", "valid") == "valid":
         spread = [0, 0]
     if any(s % 2 for s in spread):
         return
     arguments = (
         value,
         weight,
-        _argument(node, 2, "bias", None),
+        argument(node, 2, "bias", None),
         stride,
         [s // 2 for s in spread],
         dilation,
-        _argument(node, 6, "groups", 1),
+        argument(node, 6, "groups", 1),
     )
     draft.change(node, aten.conv2d.default, arguments, origin=origin_meta(node.meta))
+
+
+def _spell_copy(draft: Draft, node: fx.Node) -> None:
+    """What is written over a tensor, in its type and shape."""
+    goal, source = node.meta["val"], cast("fx.Node", node.args[1])
+    if source.meta["val"].dtype != goal.dtype:
+        dims = dims_meta(source.meta)
+        source = draft.call(node, aten.to.dtype, (source, goal.dtype), name=f"{node.name}_converted", dims=dims)
+    literals = shape_literals(dims_meta(node.meta))
+    draft.change(node, aten.expand.default, (source, list(shape_of(node))), origin=CallOrigin(None, literals))
+
+
+def _spell_fill(draft: Draft, node: fx.Node) -> None:
+    """What is filled depends on no values."""
+    value = node.args[1] if len(node.args) > 1 else 0
+    if not isinstance(value, fx.Node):
+        draft.change(node, aten.full_like.default, (node.args[0], value))
+
+
+def _spell_instance_norm(draft: Draft, node: fx.Node) -> None:
+    """An instance norm is a group norm of as many groups as channels, or in evaluation with running statistics a batch norm."""
+    value, weight, bias, mean, variance, own, momentum, eps = node.args[:8]
+    if own:
+        channels = dims_meta(cast("fx.Node", value).meta)[1]
+        arguments = (value, shape_of(cast("fx.Node", value))[1], weight, bias, eps, True)
+        draft.change(node, aten.group_norm.default, arguments, origin=CallOrigin(None, (((1,), channels),)))
+    else:
+        draft.change(node, aten.batch_norm.default, (value, weight, bias, mean, variance, False, momentum, eps, True))
 
 
 _SPELLINGS: dict[str, Callable[[Draft, fx.Node], None]] = {
     **dict.fromkeys(RESHAPES, as_reshape),
     **dict.fromkeys(("aten.expand", "aten.expand_as"), _spell_expand),
-    **dict.fromkeys(("aten.transpose", "aten.swapaxes", "aten.swapdims", "aten.t"), _spell_transpose),
+    **dict.fromkeys((*_TRANSPOSES, "aten.permute"), _spell_transpose),
     **dict.fromkeys(_CONVERSION, _spell_conversion),
-    "aten.permute": _spell_permute,
+    "aten.copy": _spell_copy,
+    "aten.fill": _spell_fill,
+    "aten.zero": _spell_fill,
     "aten.slice": _spell_slice,
     "aten.conv2d": _spell_conv,
+    "aten.instance_norm": _spell_instance_norm,
     "aten.scaled_dot_product_attention": _spell_attention,
 }

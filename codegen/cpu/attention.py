@@ -1,8 +1,8 @@
 """Scaled dot-product attention with its softmax, on queries, keys and values that moves have taken out of one or more tensors.
 
 Per sample and head, keys are transposed into a small buffer; then a few query rows at a time: their products with all keys, the softmax
-in place, and the products with the values, so that the attention matrix is never written out. Head splits, merges, window partitions and
-rolls before and behind become addresses.
+in place, and the products with the values, so that the attention matrix is never written out. Causal attention stops at the last key
+that these rows see, which saves nearly half. Head splits, merges, window partitions and rolls before and behind become addresses.
 """
 
 from dataclasses import dataclass
@@ -46,6 +46,7 @@ class Attention:
     mask: int | None
     mask_shape: tuple[int, ...]
     output: View
+    causal: bool  # row i sees keys 0 to i only
 
 
 def attention_of(workload: Workload) -> Attention | None:
@@ -56,7 +57,7 @@ def attention_of(workload: Workload) -> Attention | None:
     call, seen = workload.calls[number], views(workload, number)
     query, key, value, mask, dropout, causal = (*call.args, None, 0.0, False)[:6]
     options = dict(call.kwargs)
-    if seen is None or dropout or causal or options.get("enable_gqa"):
+    if seen is None or dropout or (causal and mask is not None) or options.get("enable_gqa"):
         return None
     found = [seen.get(a.index) if isinstance(a, Ref) else None for a in (query, key, value)]
     q, k, v = found
@@ -73,7 +74,7 @@ def attention_of(workload: Workload) -> Attention | None:
         return None
     scale = options.get("scale")
     factor = float(scale) if isinstance(scale, float | int) else depth**-0.5
-    return Attention(n, heads, queries, keys, depth, width, factor, q, k, v, mask_index, mask_shape, output)
+    return Attention(n, heads, queries, keys, depth, width, factor, q, k, v, mask_index, mask_shape, output, bool(causal))
 
 
 def _mask_of(workload: Workload, mask: Arg, scores: tuple[int, ...]) -> tuple[int | None, tuple[int, ...]]:
@@ -183,18 +184,21 @@ class _Emitter:
         with loop(0, rows) as i:  # address arithmetic once per row, in a loop: as part of the unrolled tiles it takes TVM minutes
             T.buffer_store(starts, problem.query.address([n, h, row + i, 0]), [i])
             T.buffer_store(goals, problem.output.address([n, h, row + i, 0]), [i])
+        keys = bind(T.min(row + rows, problem.keys)) if problem.causal else problem.keys
+        vectors = T.ceildiv(keys, self.lanes) if problem.causal else self.padded // self.lanes
         first = 0
         for wide, times in vector_groups(self.padded // self.lanes, self.wide):
-            with loop(0, times) as t:
+            needed = T.max(0, T.min(times, T.ceildiv(vectors - first, wide))) if problem.causal else times
+            with loop(0, needed) as t:
                 self._score(starts, rows, (first + t * wide) * self.lanes, wide)
             first += wide * times
         with loop(0, rows) as i:
-            T.buffer_store(sums, self._softmax(n, h, row + i, i), [i])
+            T.buffer_store(sums, self._softmax(n, h, row + i, i, vectors), [i])
         first = 0
         vectors = -(-problem.width // self.lanes)
         for wide, times in vector_groups(vectors, self.wide):
             for t in range(times):
-                self._mix((n, h, rows), goals, sums, (first + t * wide) * self.lanes, wide)
+                self._mix((n, h, rows), keys, goals, sums, (first + t * wide) * self.lanes, wide)
             first += wide * times
 
     def _score(self, starts: Any, rows: int, column: Any, wide: int) -> None:
@@ -212,11 +216,11 @@ class _Emitter:
             for j in range(wide):
                 store(self.scores, i * self.padded + column + j * lanes, load(sums[j], 0, lanes), lanes)
 
-    def _softmax(self, n: Any, h: Any, row: Any, i: Any) -> Any:
+    def _softmax(self, n: Any, h: Any, row: Any, i: Any, vectors: Any) -> Any:
         """Exponentials of a row of scores, scaled, masked and less their largest, in place; returns one over their sum."""
         problem, lanes, base = self.problem, self.lanes, i * self.padded
         largest, total = register(lanes, splat(-3e38, lanes)), register(lanes)
-        vectors, rest = self.padded // lanes, problem.keys % lanes
+        seen = T.min(row + 1, problem.keys) if problem.causal else problem.keys
         mask = None
         if problem.mask is not None:
             a, b, c, _ = problem.mask_shape
@@ -227,16 +231,20 @@ class _Emitter:
             x = load(self.scores, base + v * lanes, lanes) * splat(problem.scale, lanes)
             if mask is not None and problem.mask is not None:
                 x = x + load(self.buffers[problem.mask], mask + v * lanes, lanes)
-            elif last and rest:
-                x = T.Select(T.ramp(0, 1, lanes) < T.broadcast(rest, lanes), x, splat(_HIDDEN, lanes))
+            elif last:
+                x = T.Select(T.ramp(0, 1, lanes) < T.broadcast(seen - v * lanes, lanes), x, splat(_HIDDEN, lanes))
             x = bind(x)
             store(self.scores, base + v * lanes, x, lanes)
             store(largest, 0, T.max(load(largest, 0, lanes), x), lanes)
 
-        if vectors > 1:
-            with loop(0, vectors - 1) as v:
-                scaled(v, last=False)
-        scaled(vectors - 1, last=True)
+        if problem.causal:
+            with loop(0, vectors) as v:
+                scaled(v, last=True)
+        else:
+            if vectors > 1:
+                with loop(0, vectors - 1) as v:
+                    scaled(v, last=False)
+            scaled(vectors - 1, last=problem.keys % lanes > 0)
         top = bind(splat(_across(largest, lanes, maximum=True), lanes))
         with loop(0, vectors) as v:
             power = mathfn.exp_quick(load(self.scores, base + v * lanes, lanes) - top, 87.0, lanes)
@@ -244,12 +252,12 @@ class _Emitter:
             accumulate(total, power, lanes)
         return bind(T.float32(1.0) / _across(total, lanes, maximum=False))
 
-    def _mix(self, at: tuple[Any, Any, int], goals: Any, sums: Any, column: int, wide: int) -> None:
+    def _mix(self, at: tuple[Any, Any, int], keys: Any, goals: Any, sums: Any, column: int, wide: int) -> None:
         """output[row][column ...] = scores . values, divided by the row's sum."""
         (n, h, rows), problem, lanes = at, self.problem, self.lanes
         tile = [[register(lanes) for _ in range(wide)] for _ in range(rows)]
         counts = [min(problem.width - column - j * lanes, lanes) for j in range(wide)]
-        with loop(0, problem.keys - 1 + self.one) as s:
+        with loop(0, keys - 1 + self.one) as s:
             start = bind(problem.value.address([n, h, s, 0]))
             source = self.buffers[problem.value.source]
             values = [bind(load_partial(source, start + column + j * lanes, counts[j], lanes)) for j in range(wide)]

@@ -157,6 +157,12 @@ def _rolled(before: tuple[int, ...], args: tuple[Arg, ...]) -> tuple[int, ...] |
     return before if len(args) > 1 and len(_numbers(args[0])) == len(_numbers(args[1])) > 0 else None
 
 
+def _expanded(before: tuple[int, ...], args: tuple[Arg, ...]) -> tuple[int, ...] | None:
+    shape = _numbers(args[0])
+    aligned = (*[1] * (len(shape) - len(before)), *before)
+    return tuple(own if size == -1 else size for own, size in zip(aligned, shape, strict=True)) if len(aligned) == len(shape) else None
+
+
 def _origin_reshape(move: Move, index: Index) -> Index:
     return split_index(flat_index(index, move.after), move.before)
 
@@ -182,13 +188,19 @@ def _origin_roll(move: Move, index: Index) -> Index:
     return [_mod(i - shifts[d] % move.before[d] + move.before[d], move.before[d]) if d in shifts else i for d, i in enumerate(index)]
 
 
-_SHAPES = {"reshape": _reshaped, "permute": _permuted, "slice": _sliced, "select": _selected, "roll": _rolled}
+def _origin_expand(move: Move, index: Index) -> Index:
+    own = index[len(index) - len(move.before) :]
+    return [0 if size == 1 else i for i, size in zip(own, move.before, strict=True)]
+
+
+_SHAPES = {"reshape": _reshaped, "permute": _permuted, "slice": _sliced, "select": _selected, "roll": _rolled, "expand": _expanded}
 _ORIGINS = {
     "reshape": _origin_reshape,
     "permute": _origin_permute,
     "slice": _origin_slice,
     "select": _origin_select,
     "roll": _origin_roll,
+    "expand": _origin_expand,
 }
 
 
@@ -206,6 +218,8 @@ def _keeps_rows(move: Move, width: int) -> bool:
     first = len(before) - kept  # the first dimension of a row
     if move.name == "reshape":
         return True
+    if move.name == "expand":
+        return before[first:] == after[len(after) - kept :]
     if move.name == "permute":
         order = _numbers(move.arguments[0])
         units = [d for d in order if before[d] > 1]

@@ -5,12 +5,13 @@ import math
 
 import pytest
 import torch
-from kernel_workloads import ZEN4, WorkloadBuilder, wrong
+from kernel_workloads import AVX2, ZEN4, WorkloadBuilder, wrong
 
 from billhook.codegen import lower
 from billhook.codegen.cpu import norm
 from billhook.codegen.cpu.moves import rows_stay, views
 from billhook.ir.reference import run_workload
+from billhook.ir.target import Target
 from billhook.ir.workload import Arg, Call, Ref, Workload
 
 MOVES: dict[str, tuple[tuple[int, ...], list[tuple[str, tuple[Arg, ...]]]]] = {
@@ -21,6 +22,8 @@ MOVES: dict[str, tuple[tuple[int, ...], list[tuple[str, tuple[Arg, ...]]]]] = {
         (1, 4, 6, 8),
         [("roll.default", ((-1, 2), (1, 2))), ("reshape.default", ((2, 2, 2, 3, 8),)), ("permute.default", ((0, 2, 1, 3, 4),))],
     ),
+    "expand": ((2, 1, 3, 4), [("expand.default", ((2, 5, 3, 4),)), ("reshape.default", ((10, 3, 4),)), ("permute.default", ((1, 0, 2),))]),
+    "expand-front": ((3, 4), [("expand.default", ((2, -1, 4),)), ("reshape.default", ((6, 4),))]),
     "select": ((3, 4, 5), [("select.int", (1, -1)), ("permute.default", ((1, 0),))]),
 }
 
@@ -134,8 +137,34 @@ def test_attention_equals_torch(workload: Workload) -> None:
     assert [(c, w) for c in candidates if (w := wrong(workload, c))] == []
 
 
-def test_causal_attention_is_generated() -> None:
-    workload = _attention(1, 1, 8, 16)
-    calls = tuple(Call(c.op, (*c.args[:5], True), c.kwargs) if "attention" in c.op else c for c in workload.calls)
-    causal = Workload(workload.inputs, workload.roles, calls, workload.output)
-    assert [c.template for c in lower.candidates(causal, ZEN4)] == ["generic"]
+def test_heads_that_share_keys_and_values_equal_torch() -> None:
+    b = WorkloadBuilder()
+    q, shared = b.tensor(2, 6, 9, 16), b.tensor(2, 2, 9, 16)
+    y = b.call("aten.expand.default", b.call("aten.reshape.default", shared, (2, 2, 1, 9, 16)), (2, 2, 3, 9, 16), implicit=False)
+    y = b.call("aten.reshape.default", y, (2, 6, 9, 16))
+    b.call("aten.scaled_dot_product_attention.default", q, y, y, None, 0.0, False, scale=0.3, enable_gqa=False)
+    workload = b.finish(2, 6, 9, 16)
+    first = lower.candidates(workload, ZEN4)[0]
+    assert first.template == "attention"
+    assert wrong(workload, first) is None
+
+
+CAUSAL = {
+    "one-head": _attention(1, 1, 16, 16),
+    "tails": _attention(2, 3, 37, 8),
+    "many-rows": _attention(1, 2, 70, 16),
+    "fewer-keys": _attention(1, 2, 21, 24, keys=9),
+    "more-keys": _attention(1, 2, 5, 24, keys=40),
+    "one-row": _attention(2, 2, 1, 16, keys=19),
+}
+
+
+@pytest.mark.parametrize("target", [ZEN4, AVX2], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", CAUSAL)
+def test_causal_attention_equals_torch(name: str, target: Target) -> None:
+    plain = CAUSAL[name]
+    calls = tuple(Call(c.op, (*c.args[:5], True), c.kwargs) if "attention" in c.op else c for c in plain.calls)
+    workload = Workload(plain.inputs, plain.roles, calls, plain.output)
+    candidates = lower.candidates(workload, target)
+    assert {c.template for c in candidates} == {"attention"}
+    assert [(c, w) for c in candidates if (w := wrong(workload, c, target))] == []
