@@ -11,6 +11,7 @@ from billhook.ir.errors import MeasureError
 from billhook.ir.reference import run_workload
 from billhook.ir.workload import Workload
 
+from .importer_operators import OPERATORS
 from .tvm_any import relax, tvm
 
 
@@ -44,7 +45,7 @@ def _import(workload: Workload) -> Any:
     _finite_masks(exported)
     frontend: Any = __import__("tvm.relax.frontend.torch", fromlist=["from_exported_program"])
     try:
-        return frontend.from_exported_program(exported, unwrap_unit_return_tuple=True)
+        return frontend.from_exported_program(exported, unwrap_unit_return_tuple=True, custom_convert_map=dict(OPERATORS))
     except (AssertionError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise MeasureError(f"TVM cannot import {workload.anchor.op}: {_first_line(error)}") from error
 

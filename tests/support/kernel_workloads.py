@@ -38,9 +38,9 @@ class WorkloadBuilder:
         self.calls.append(Call(op, args, tuple(kwargs.items())))
         return Ref(len(self.inputs) + len(self.calls) - 1)
 
-    def finish(self, *shape: int, blocked: bool = False) -> Workload:
+    def finish(self, *shape: int, blocked: bool = False, dtype: str = "float32") -> Workload:
         block = self.target.channel_block(shape[1]) if blocked else 0
-        return Workload(tuple(self.inputs), tuple(self.roles), tuple(self.calls), TensorType(shape, "float32", block))
+        return Workload(tuple(self.inputs), tuple(self.roles), tuple(self.calls), TensorType(shape, dtype, block))
 
 
 def conv(

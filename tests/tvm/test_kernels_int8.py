@@ -57,6 +57,7 @@ CONVERTED = {
     "linear-odd-depth": _linear(7, 63, 40),
     "max-pool": _pool(),
     "concatenation": _cat(),
+    "thin-groups": conv((1, 32, 5, 7), 32, 3, groups=8, epilogue=("relu",)),
 }
 
 
@@ -68,6 +69,23 @@ def test_every_candidate_gives_the_integers_of_the_reference(name: str) -> None:
     assert candidates
     assert all(c.template.endswith("_int8") for c in candidates)
     assert [(c, w) for c in candidates if (w := wrong(workload, c))] == []
+
+
+SHARED = {
+    "vectors": conv((1, 96, 14, 14), 128, 1, epilogue=("residual",)),
+    "rows": conv((1, 16, 57, 64), 16, 3, stride=2, epilogue=("relu",)),
+    "depthwise": conv((2, 40, 33, 32), 40, 3, groups=40),
+    "linear": _linear(64, 128, 96),
+}
+
+
+@needs_vnni
+@pytest.mark.parametrize("name", SHARED)
+def test_two_threads_give_the_integers_of_the_reference(name: str) -> None:
+    workload, target = on_grids(SHARED[name]), replace(ZEN4, threads=2)
+    first = lower.candidates(workload, target)[0]
+    assert first.template.endswith("_int8")
+    assert wrong(workload, first, target) is None
 
 
 @needs_vnni
@@ -87,7 +105,9 @@ def test_sums_that_might_leave_int32_are_of_real_numbers() -> None:
 
 
 def test_what_has_no_template_stays_real() -> None:
-    assert lower.candidates(on_grids(conv((1, 32, 7, 7), 32, 3, groups=2)), ZEN4) == ()
+    b = WorkloadBuilder()
+    b.call("aten.cumsum.default", b.tensor(4, 6), 1, dtype=None)
+    assert lower.candidates(on_grids(b.finish(4, 6)), ZEN4) == ()
 
 
 @needs_vnni
