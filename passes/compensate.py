@@ -20,15 +20,17 @@ from billhook.ir.dims import Dim, kept_mask
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.program import Program, state_of
 
-from .batches import apply, split
+from .batches import split
 from .compensate_moments import Joint
 from .cut import touches
-from .observe import any_batch, watched
+from .lockstep import Lockstep
+from .observe import any_batch
 from .prune import Pruned
 from .readers import Reader, find_readers
 from .saliency import Data
 from .saliency_activation import run_through
 
+ROWS = 1 << 16  # of features of one batch: CP samples positions, too
 RIDGE = 1e-3  # of the mean variance of a feature: how far a correction may lean on noise
 
 Positions = NDArray[np.int64]
@@ -65,24 +67,21 @@ def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RID
     """Min ||W x - W' x'||^2 + ridge ||W' - W_k||^2 for one reader after the other (CP, He, Zhang and Sun 2017).
 
     x is what the dense network feeds the layer, x' what the cut one does with the layers before it repaired, so errors are not
-    handed on. Two passes over the data for each layer. Raises DataError without data, OptionError for a negative ridge.
+    handed on. Both networks run once, in step; of a batch a layer looks at ROWS rows of features at most. Raises DataError without
+    data, OptionError for a negative ridge.
     """
     layers = _layers(program, pruned)
     inputs = [split(batch)[0] for batch in islice(data.loader, data.batches)]
     if not inputs:
         raise DataError("the data loader is empty; reconstruction needs at least one batch")
+    sources = {reader.source for reader, _ in layers}
+    networks = [Lockstep(g, inputs, sources) for g in (any_batch(program), pruned.program.graph)]
     for done, (reader, kept) in enumerate(layers):
         if data.progress is not None:
             data.progress("reconstruct", done, len(layers))
         joint = Joint()
-        seen: list[torch.Tensor] = []
-        networks = [watched(g, {reader.source: seen.append}) for g in (any_batch(program), pruned.program.graph)]
-        for batch in inputs:
-            seen.clear()
-            with torch.no_grad():
-                for network in networks:
-                    apply(network, batch)
-            joint.add(*(reader.features(value) for value in seen))
+        for left, right in zip(*(network.until(reader.source) for network in networks), strict=True):
+            joint.add(reader.features(left, ROWS), reader.features(right, ROWS))
         weight = _matrix(reader, program)
         _store(reader, program, pruned, weight, *joint.solve(weight, weight[:, kept], _checked(ridge)))
     return len(layers)

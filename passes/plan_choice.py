@@ -17,9 +17,12 @@ from billhook.ir.program import Program
 
 from .batches import apply, mode, scalar_loss, split
 from .compensate import reconstruct
+from .probe_mix import mixtures
 from .prune import Pruned, carry_out
 from .recover_batchnorm import recalibrate_batchnorm
-from .saliency import Data, Floats, Scores
+from .rescore import rescored
+from .saliency import Data, Floats, Scores, retained
+from .width_problem import plan_of
 
 REPAIRED = 2  # batches that are enough to tell plans apart
 
@@ -35,10 +38,15 @@ class Ranked:
 def repaired(program: Program, plan: Plan, data: Data) -> Pruned:
     """The plan carried out, batch norms recalibrated, the readers of what was cut solved anew. Raises DataError without data."""
     small = carry_out(program, plan)
-    recalibrate_batchnorm(small.model, data.loader, data.batches)
-    reconstruct(program, small, data)
+    repair(program, small, data)
     recalibrate_batchnorm(small.model, data.loader, data.batches)
     return small
+
+
+def repair(program: Program, small: Pruned, data: Data) -> None:
+    """Solve the readers of what was cut anew, in place, behind recalibrated batch norms; these are to be recalibrated again afterwards."""
+    recalibrate_batchnorm(small.model, data.loader, data.batches)
+    reconstruct(program, small, data)
 
 
 def repaired_loss(program: Program, plan: Plan, data: Data) -> float:
@@ -50,6 +58,34 @@ def repaired_loss(program: Program, plan: Plan, data: Data) -> float:
             inputs, target = split(batch)
             losses.append(float(scalar_loss(data.loss, apply(model, inputs), target, place)))
     return float(np.mean(losses))
+
+
+def best_ranked(
+    criterion: str,
+    program: Program,
+    scores: Scores,
+    probed: Mapping[str, Floats],
+    sizes: Callable[[Mapping[str, Floats], float], Mapping[str, int]],
+    seconds: tuple[float, float],
+    data: tuple[Data, Data],
+) -> Ranked:
+    """The best of plain scores, probed worths, mixtures of the two, and scores taken anew on the way to the budget.
+
+    sizes: by worths, for a latency in seconds. seconds: of the goal and of the dense network. data: batches to score by, and the few to
+    judge plans by. Axes without a choice are in the scores only.
+    """
+    goal, dense = seconds
+    plain = {name: retained(s) for name, s in scores.items()}
+
+    def taken(found: Scores, target: float) -> Mapping[str, int]:
+        return sizes({name: retained(s) for name, s in found.items()}, target)
+
+    anew = rescored(criterion, program, data[0], taken, goal, dense)
+    offered = [Ranked(scores, worth) for worth in mixtures(plain, probed)]
+    offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
+    return least_loss(
+        offered, lambda r: plan_of(program, r.scores, sizes(r.worth, goal)), lambda plan: repaired_loss(program, plan, data[1])
+    )
 
 
 def least_loss(offered: Sequence[Ranked], plan: Callable[[Ranked], Plan], loss: Callable[[Plan], float]) -> Ranked:

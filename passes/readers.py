@@ -4,6 +4,7 @@ A linear map or a convolution is W @ features, where the features are the inputs
 can be said about such a layer from data follows from the second moments of its features.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -38,12 +39,16 @@ class Reader:
     taps: int
     window: tuple[tuple[int, int], ...] = ()
 
-    def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Features [rows, inputs * taps] of an input value, float64; a row for every output position of every sample."""
+    def features(self, x: torch.Tensor, most: int = 1 << 62) -> torch.Tensor:
+        """Features [rows, inputs * taps] of an input value, float64; a row for every output position of every sample.
+
+        most: rows, the first of them; whole samples of a convolution, at least one.
+        """
         if not self.window:
-            return x.reshape(-1, x.shape[-1]).double()
+            return x.reshape(-1, x.shape[-1])[:most].double()
         kernel, stride, padding, dilation = self.window
         maps = x if x.dim() == 4 else x.unsqueeze(-2)
+        maps = maps[: max(1, most * math.prod(stride) // (maps.shape[-2] * maps.shape[-1]))]
         columns = F.unfold(maps.double(), kernel, dilation=dilation, padding=padding, stride=stride)
         return columns.transpose(1, 2).reshape(-1, columns.shape[1])
 

@@ -10,7 +10,7 @@ CLOSE = 0.015  # of the wanted latency
 EQUAL = 0.03  # what counts as the same latency in the summary
 _TRIALS = 6
 _NEAR = 0.025  # no further network is built for less
-_BUILDS = 4
+_BUILDS = 7  # equal ones only once
 
 
 def nearest(
@@ -57,19 +57,16 @@ def at_measured(
     Within EQUAL the nearest; where no network is, the nearest of the slower ones, or with `faster` of the faster ones.
     """
     found: list[tuple[float, T]] = []
-    aim = wanted / bias
+    aim, low, high = wanted / bias, 0.0, 2 * wanted / bias
     for _ in range(_BUILDS):
         made = make(aim)
         off = measured(made) / wanted - 1
-        if any(abs(off - known) < 1e-9 for known, _ in found):  # the same network as before: its widths are coarse
-            if not faster and any(known > 0 for known, _ in found):
-                break
-            aim *= 0.95 if off > 0 else 1.05
-            continue
         found.append((off, made))
         if abs(off) <= _NEAR:
             break
-        aim = predicted(made) / (1 + off)
+        low, high = (aim, high) if off < 0 else (low, aim)
+        proposal = predicted(made) / (1 + off)
+        aim = proposal if low < proposal < high else (low + high) / 2
     return _best(found, EQUAL, faster)
 
 

@@ -13,13 +13,12 @@ from billhook.passes.allocation_presets import PRESETS, Preset, Task, choose
 from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
-from billhook.passes.plan_choice import Ranked, least_loss, repaired_loss
+from billhook.passes.plan_choice import best_ranked
 from billhook.passes.probe import plan_loss, probed_worth
-from billhook.passes.probe_mix import best_worth, extreme_sizes, mixtures
-from billhook.passes.rescore import rescored
+from billhook.passes.probe_mix import best_worth, extreme_sizes
 from billhook.passes.saliency import Data, Floats, Scores, best_indices, retained
 from billhook.passes.saliency_criteria import score_axes
-from billhook.passes.width_problem import plan_of, width_problem
+from billhook.passes.width_problem import width_problem
 
 from .aim import nearest
 from .bench import Bench
@@ -114,21 +113,14 @@ class Ranking:
 
     def _choose(self, share: float) -> None:
         """Plain scores, probes, mixtures and scores taken anew on the way: whichever loses least once it is repaired."""
-        bench, program, goal = self.seen.bench, self.seen.program, self.seen.bench.goal(share)
-        plain = {name: retained(s) for name, s in self.scores.items()}
-        data = self.seen.data(SCORED)
+        bench, program = self.seen.bench, self.seen.program
 
-        def sizes(worth: Mapping[str, Floats], seconds: float = goal) -> Mapping[str, int]:
+        def sizes(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
             return solve(width_problem(bench.program, worth, bench.candidates, bench.tables()), seconds).sizes
 
-        def taken(scores: Scores, seconds: float) -> Mapping[str, int]:
-            return sizes({name: retained(s) for name, s in scores.items()}, seconds)
-
-        anew = rescored(self.preset.criterion, program, data, taken, goal, bench.goal(1.0))
-        offered = [Ranked(self.scores, worth) for worth in mixtures(plain, self.worth)]
-        offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
-        few = self.seen.data(PROBED, PROBED_BATCH)
-        best = least_loss(offered, lambda r: plan_of(program, r.scores, sizes(r.worth)), lambda plan: repaired_loss(program, plan, few))
+        data = self.seen.data(SCORED), self.seen.data(PROBED, PROBED_BATCH)
+        seconds = bench.goal(share), bench.goal(1.0)
+        best = best_ranked(self.preset.criterion, program, self.scores, self.worth, sizes, seconds, data)
         self.scores, self.worth = best.scores, best.worth
 
     def _chooser(self) -> Chooser:
