@@ -27,8 +27,9 @@ from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_d
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
+from billhook.passes.plan_choice import best_ranked, repair
 from billhook.passes.probe import probed_worth
-from billhook.passes.probe_mix import Worth, best_worth, extreme_sizes
+from billhook.passes.prune import Pruned
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Floats, Scores, retained
 from billhook.passes.saliency_criteria import score_axes
@@ -105,6 +106,7 @@ class Compiler:
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = fit(fitter, budget, contest.of_build)
+        self._repair(fitted.pruned)
         with self.stages.stage("recover"):
             recover(fitted.pruned.model, self.job.model, self.job.data, self.job.finetune, self.job.loss, self.progress)
         self.fitter, self.contest = fitter, contest
@@ -127,25 +129,34 @@ class Compiler:
         """Scores by the job's criterion; with data, the axes are weighed by probes of the loss, as far as that loses less.
 
         The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them. Of the plans by
-        plain scores, by probes and by mixtures of the two the one with the lowest measured loss decides (decision 0017).
+        plain scores, probes, mixtures of the two and scores taken anew on the way the one that loses least once it is repaired decides
+        (decision 0018).
         """
         job = self.job
         data = Data(job.data, job.loss, job.score_batches, self.progress) if job.data is not None else None
         scores = score_axes(job.criterion, self.program, cut_graph(self.program, Plan({})), data)
         if data is None or (job.preset is not None and not job.preset.probes):
             return Values(scores, {name: retained(s) for name, s in scores.items()})
-        goal = share * cost.predict(dense_sizes(self.program)).seconds
+        dense = cost.predict(dense_sizes(self.program)).seconds
+        goal = share * dense
         base = uniform_at(cost, self.candidates, goal)
         tables = cost.tables(self.candidates)
 
-        def chosen(worth: Worth) -> Mapping[str, int]:
-            return solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), goal).sizes
+        def chosen(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
+            return solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), seconds).sizes
 
         for _ in range(PROBES - 1):
-            base |= chosen(self._probed(scores, base))
-        plain = {name: retained(s) for name, s in scores.items()}
-        loss = measured_loss(self.program, scores, data.loader, job.loss, job.probe_batches)
-        return Values(scores, best_worth(plain, self._probed(scores, base), chosen, loss, *extreme_sizes(self.candidates)))
+            base |= chosen(self._probed(scores, base), goal)
+        probed, few = self._probed(scores, base), Data(data.loader, job.loss, job.probe_batches)
+        best = best_ranked(job.criterion, self.program, scores, probed, chosen, (goal, dense), (data, few))
+        return Values(best.scores, best.worth)
+
+    def _repair(self, pruned: Pruned) -> None:
+        """By our default, with data: the readers of what was cut are solved anew, before any training."""
+        job = self.job
+        if job.data is not None and (job.preset is None or job.preset.probes):
+            with self.stages.stage("repair"):
+                repair(self.program, pruned, Data(job.data, job.loss, job.score_batches, self.progress))
 
     def _fitter(self, values: Values, cost: NetworkCost) -> Fitter:
         fixed = self.engine, self.program, values, cost, self.candidates, self.uniform
