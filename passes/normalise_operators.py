@@ -168,6 +168,14 @@ def _spell_fill(draft: Draft, node: fx.Node) -> None:
         draft.change(node, aten.full_like.default, (node.args[0], value))
 
 
+def _spell_cat(draft: Draft, node: fx.Node) -> None:
+    """Without the operands that hold nothing."""
+    values = cast("list[fx.Node]", node.args[0])
+    kept = [v for v in values if v.meta["val"].numel()]
+    if 0 < len(kept) < len(values):
+        draft.change(node, node.target, (kept, *node.args[1:]), kwargs=node.kwargs, origin=origin_meta(node.meta))
+
+
 def _spell_instance_norm(draft: Draft, node: fx.Node) -> None:
     """An instance norm is a group norm of as many groups as channels, or in evaluation with running statistics a batch norm."""
     value, weight, bias, mean, variance, own, momentum, eps = node.args[:8]
@@ -184,6 +192,7 @@ _SPELLINGS: dict[str, Callable[[Draft, fx.Node], None]] = {
     **dict.fromkeys(("aten.expand", "aten.expand_as"), _spell_expand),
     **dict.fromkeys((*_TRANSPOSES, "aten.permute"), _spell_transpose),
     **dict.fromkeys(_CONVERSION, _spell_conversion),
+    "aten.cat": _spell_cat,
     "aten.copy": _spell_copy,
     "aten.fill": _spell_fill,
     "aten.zero": _spell_fill,

@@ -1,57 +1,20 @@
 """Inference normal form: what is gone, what is computed, what has one spelling, and that the values stay."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from normal_form import Function, calls, check, normal
 from small_networks import NETWORKS, images, network, program
-from torch import fx, nn
+from torch import nn
 from torch.nn import functional as F
 
 from billhook.costmodel.operators import operator_name
 from billhook.costmodel.partition import partition
-from billhook.ir.capture import capture
 from billhook.ir.errors import CaptureError
 from billhook.ir.reference import run_network
 from billhook.ir.target import Target
 from billhook.passes.normalise import normalise_for_inference
-
-
-def normal(model: nn.Module, *inputs: torch.Tensor) -> fx.GraphModule:
-    captured = capture(model.eval(), inputs)
-    return normalise_for_inference(captured.graph, captured.example)
-
-
-def calls(graph: fx.GraphModule) -> list[str]:
-    return [operator_name(n).removeprefix("aten.") for n in graph.graph.nodes if n.op == "call_function"]
-
-
-def check(model: nn.Module, *inputs: torch.Tensor, ops: list[str] | None = None) -> fx.GraphModule:
-    """The normal form gives the model's outputs with exactly these operators."""
-    graph = normal(model, *inputs)
-    with torch.no_grad():
-        expected = model(*inputs)
-        torch.testing.assert_close(graph(*inputs), expected if isinstance(expected, tuple) else (expected,), rtol=1e-5, atol=1e-5)
-    if ops is not None:
-        assert calls(graph) == ops
-    return graph
-
-
-class Function(nn.Module):
-    """A module that applies a function of (module, inputs), with parameters that it may use."""
-
-    def __init__(self, function: Callable[..., Any], **parts: nn.Module | torch.Tensor) -> None:
-        super().__init__()
-        self.function = function
-        for name, part in parts.items():
-            if isinstance(part, nn.Module):
-                self.add_module(name, part)
-            else:
-                self.register_buffer(name, part)
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        return self.function(self, *inputs)
 
 
 def test_what_only_training_needs_is_gone() -> None:
@@ -76,43 +39,6 @@ def test_readers_after_a_write_in_place_see_the_written_value() -> None:
         return before, y * z
 
     check(Function(run, a=nn.Linear(4, 4)), torch.randn(3, 4), ops=["linear", "mul", "relu", "add", "mul"])
-
-
-def test_a_write_into_a_part_is_seen_by_the_whole_and_by_other_views() -> None:
-    def run(self: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        y = self.a(x)
-        other, before = y.t()[1], y * 1.5
-        y[:, :2].relu_()
-        y[1] += 1.0
-        y.view(2, 3, 2)[:, :, 1].mul_(y[:2, :3] * 1.1)
-        y[:, 1:3].copy_(other[0] + 0.5)
-        return y, other * 2, before, y[0].sum()
-
-    check(Function(run, a=nn.Linear(4, 4)), torch.randn(3, 4))
-
-
-def test_a_tensor_that_is_filled_in_parts_becomes_a_value() -> None:
-    def run(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        y = torch.empty_like(x)
-        y[:, ::2] = x[:, ::2] * 2
-        y[:, 1::2] = 3
-        y[0].zero_()
-        return y
-
-    graph = check(Function(run), torch.randn(3, 4))
-    assert "slice_scatter" in calls(graph)
-    assert not {"copy_", "copy", "fill_", "zero_"} & set(calls(graph))
-
-
-def test_a_written_view_without_an_inverse_is_refused() -> None:
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
-        y = self.a(x)
-        y.diagonal().relu_()
-        return y
-
-    with pytest.raises(CaptureError, match=r"node diagonal .* written into and has no inverse; copy it") as caught:
-        normal(Function(run, a=nn.Linear(4, 4)), torch.randn(3, 4))
-    assert "\n" not in str(caught.value)
 
 
 def test_a_network_that_keeps_state_is_refused() -> None:
@@ -223,61 +149,6 @@ def test_parts_of_a_tuple_are_slices_and_selects() -> None:
     assert bounds == [(2, 0, 3), (2, 3, 6), (1, 0, 1), (1, 5, 8)]
 
 
-def test_operators_with_several_results_become_operators_with_one() -> None:
-    def run(_: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        top, places = x.topk(2)
-        least, where = x.min(1, keepdim=True)
-        spread, mean = torch.var_mean(x, 1)
-        pooled, _ = F.max_pool1d(x[None], 2, return_indices=True)
-        return top, places * 2, *x.sort(0, descending=True), least, where, x.max(0).values, spread, mean, pooled
-
-    graph = check(Function(run), torch.randn(3, 6))
-    assert not {"topk", "sort", "var_mean"} & set(calls(graph))
-
-
-def test_an_operator_with_several_results_and_no_rule_is_refused_by_name() -> None:
-    def run(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        return x.kthvalue(2).values
-
-    with pytest.raises(CaptureError, match=r"node kthvalue: aten.kthvalue.default returns several tensors"):
-        normal(Function(run), torch.randn(2, 6))
-
-
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True, "batch_first": True}, {"bias": False}], ids=str)
-def test_recurrent_layers_are_unrolled(kind: str, options: dict[str, Any]) -> None:
-    def run(self: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        outputs, last = self.a(x)
-        return outputs, *(last if isinstance(last, tuple) else (last,))
-
-    graph = check(Function(run, a=getattr(nn, kind)(4, 5, **options)), torch.randn(3, 2, 4))
-    assert not {"lstm", "gru", "rnn_tanh"} & set(calls(graph))
-
-
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
-def test_states_of_a_projected_lstm_and_of_a_given_start() -> None:
-    def run(self: Any, x: torch.Tensor, h: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
-        return self.a(x, (h, c))[1][0]
-
-    check(Function(run, a=nn.LSTM(4, 6, proj_size=3)), torch.randn(3, 2, 4), torch.randn(1, 2, 3), torch.randn(1, 2, 6))
-
-
-def test_a_long_recurrence_is_refused_with_the_limit() -> None:
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.a(x)[0]
-
-    with pytest.raises(CaptureError, match=r"node gru .* has 300 steps; 1 to 256 are unrolled"):
-        normal(Function(run, a=nn.GRU(2, 2)), torch.randn(300, 2, 2))
-
-
-def test_an_instance_norm_is_a_group_norm() -> None:
-    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
-        return self.b(self.a(x))
-
-    parts = {"a": nn.InstanceNorm2d(4, affine=True), "b": nn.InstanceNorm2d(4, track_running_stats=True)}
-    check(Function(run, **parts), torch.randn(2, 4, 5, 5), ops=["group_norm", "mul", "add"])
-
-
 def test_moves_of_rows_go_before_a_linear_map() -> None:
     def run(self: Any, x: torch.Tensor) -> torch.Tensor:
         y = self.a(F.layer_norm(x, (6,)))  # [4, 3, 6]
@@ -382,15 +253,6 @@ def test_an_example_that_does_not_fit_is_refused() -> None:
         normalise_for_inference(program("vit").graph, ((images("vit", 3),), {}))
     with pytest.raises(CaptureError, match="takes 1 inputs but the example has 2"):
         normalise_for_inference(program("vit").graph, ((images("vit"), images("vit")), {}))
-
-
-def test_a_shape_that_depends_on_data_is_refused_with_that_reason() -> None:
-    graph = fx.Graph()
-    x = graph.placeholder("x")
-    x.meta["val"] = torch.zeros(4)
-    graph.output(graph.call_function(torch.ops.aten.nonzero.default, (x,)))
-    with pytest.raises(CaptureError, match=r"node nonzero.* the shape of its result depends on data; .* mask"):
-        normalise_for_inference(fx.GraphModule(nn.Module(), graph))
 
 
 def test_the_shared_network_is_unharmed() -> None:
