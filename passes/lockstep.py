@@ -50,7 +50,8 @@ class Lockstep:
     def _inputs(self, batch: Any) -> dict[fx.Node, Any]:
         """The values of the placeholders: a pass that only looks at them knows how arguments become tensors."""
         found: dict[str, torch.Tensor] = {}
-        names = [node.name for node in self._nodes if node.op == "placeholder"]
+        read = [node for node in self._nodes if node.op == "placeholder" and node.users]  # the others need not even be tensors
+        names = [node.name for node in read]
         with torch.no_grad():
             apply(watched(self._graph, {name: lambda value, name=name: found.update({name: value}) for name in names}), batch)
-        return {node: found[node.name] for node in self._nodes if node.op == "placeholder"}
+        return {node: found[node.name] for node in read}
