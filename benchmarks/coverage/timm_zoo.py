@@ -14,6 +14,7 @@ import timm  # isort: skip  # pyright: ignore[reportMissingImports]
 del models  # imported only because torchvision must load before timm
 
 FAMILIES = Path(__file__).with_name("timm_families.txt")  # module, model: written once, so that records stay comparable
+LARGEST = 3, 384, 384  # attention over more in float64, all of it kept, needs more memory than there is
 
 
 def cases() -> list[Case]:
@@ -26,7 +27,7 @@ def _build(name: str) -> tuple[torch.nn.Module, Example]:
     model = cast(Any, timm.create_model(name)).eval()
     size = tuple(model.default_cfg.get("min_input_size") or model.default_cfg["input_size"])
     fixed = bool(model.default_cfg.get("fixed_input_size"))
-    side = model.default_cfg["input_size"] if fixed else max(size, (3, 64, 64))
+    side = model.default_cfg["input_size"] if fixed else tuple(map(min, max(size, (3, 64, 64)), LARGEST))
     for shape in (side, (3, 96, 96), (3, 128, 128), (3, 160, 160), model.default_cfg["input_size"]):
         try:
             with torch.no_grad():
