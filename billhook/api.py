@@ -67,6 +67,7 @@ def compile(  # noqa: A001
     constraints: Sequence[str | Constraint] = (),
     device: str | None = None,
     precision: str = "fp32",
+    sparsity: str | None = None,
     progress: Progress = no_progress,
 ) -> "Result | Any":
     """Cut a trained network to a measured latency budget and compile it.
@@ -82,7 +83,9 @@ def compile(  # noqa: A001
     the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`) on which kernels and
     networks are measured instead of here; its own processor is then the target, and no peers take part. precision: "bf16" stores values and
     multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges
-    that it takes from the data, or without data from the example inputs.
+    that it takes from the data, or without data from the example inputs. sparsity: "blocks" makes layers sparse by columns as well (GRIM),
+    "patterns" 3x3 convolutions by taps (PatDNN), each layer by its measured price and what the loss says of it; weights then have zeros,
+    which `load` and the bundle keep.
 
     target "fpga:BOARD" (zcu102, zcu104, pynq-z2, ulx3s) makes an int8 accelerator instead: the budget is a share of the dense network's
     cycles, which are simulated and no time, and the result an `FpgaResult` (docs/fpga.md); what is about timing has no meaning there.
@@ -90,7 +93,7 @@ def compile(  # noqa: A001
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     shared: dict[str, Any] = {"data": data, "evaluate": evaluate, "finetune": finetune, "loss": loss, "criterion": criterion}
-    shared |= {"preset": preset, "memory": memory, "constraints": constraints, "device": device}
+    shared |= {"preset": preset, "memory": memory, "constraints": constraints, "device": device, "sparsity": sparsity}
     store, what = database or default_database({}), (model, example_inputs, target, latency)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board

@@ -4,14 +4,15 @@ Widths and columns are independent: a network that was cut can be masked as well
 weights have zeros and keep them while it is trained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.utils import prune
+from torch.nn.utils import parametrize
 
 from billhook.ir.block_sparse import CONV, LINEAR, BlockPattern, block_mask
 from billhook.ir.network import Kernel, Network
@@ -23,6 +24,7 @@ from .batches import Loader, Loss, apply, mode, scalar_loss, split
 ROWS = 16  # output channels of a block: a whole number of vectors of every processor target
 SHARES = (0.5, 0.25, 0.1)  # of the columns
 TAPS = (4, 2, 1)  # of a 3x3 filter, where kernel patterns are asked for
+TIE = 1e-3  # of the dense loss: what a layer's whole squared norm is worth beside it
 _SPARSE = {"aten.linear.default": LINEAR, "aten.conv2d.default": CONV}
 _FOLDED = "folded_weight"  # a constant with the batch norm behind it folded in
 
@@ -81,19 +83,43 @@ def sparse_network(network: Network, chosen: Mapping[str, BlockPattern]) -> Netw
     return replace(network, kernels=kernels)
 
 
+class _Masked(nn.Module):
+    """A parametrization: the weight times a mask."""
+
+    def __init__(self, mask: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask)
+
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight * self.get_buffer("mask")
+
+
 def mask_parameters(model: nn.Module, chosen: Mapping[str, BlockPattern]) -> None:
-    """Mask weights in place, by their norms, and keep them masked while the model is trained; `release` ends that."""
+    """Mask weights, by their norms, and keep them masked while the model is trained; `release` ends that.
+
+    A parametrization, so that graphs, which read weights without calling their modules, see masked ones as well.
+    """
     for name, pattern in chosen.items():
         module, _, attribute = name.rpartition(".")
         owner = model.get_submodule(module)
-        prune.custom_from_mask(owner, attribute, block_mask(owner.get_parameter(attribute), pattern))
+        parametrize.register_parametrization(owner, attribute, _Masked(block_mask(owner.get_parameter(attribute), pattern)))
 
 
 def release(model: nn.Module, chosen: Mapping[str, BlockPattern]) -> None:
-    """Turn the masked weights back into plain parameters, whose zeros stay."""
+    """Turn the masked weights back into plain parameters, the same objects as before, whose zeros stay."""
     for name in chosen:
         module, _, attribute = name.rpartition(".")
-        prune.remove(model.get_submodule(module), attribute)
+        parametrize.remove_parametrizations(model.get_submodule(module), attribute)
+
+
+@contextmanager
+def masked(model: nn.Module, chosen: Mapping[str, BlockPattern]) -> Generator[None]:
+    """Weights are masked, and stay so while the body trains the model; afterwards they are plain parameters with zeros."""
+    mask_parameters(model, chosen)
+    try:
+        yield
+    finally:
+        release(model, chosen)
 
 
 def kept_energy(weight: torch.Tensor, pattern: BlockPattern) -> float:
@@ -112,7 +138,8 @@ def block_worth(
 ) -> dict[str, np.ndarray]:
     """What each layer is worth dense and with each of its patterns, sparsest first: minus the loss with that layer alone masked.
 
-    Without data, minus the squared norm of what is left out. Patterns that keep more are never worth less.
+    Without data, minus the squared norm of what is left out. Patterns that keep more are worth more, if only by `TIE` of the loss
+    where a few batches say that leaving out costs nothing.
     """
     data = [split(batch) for batch in islice(loader, batches)] if loader is not None else []
     parameters = dict(model.named_parameters())
@@ -126,7 +153,8 @@ def block_worth(
                 losses.append((1 - kept_energy(weight, pattern)) * float(weight.detach().square().sum()))
             else:
                 losses.append(_masked_loss(model, weight, pattern, data, loss_fn))
-        found[layer.parameter] = -np.maximum.accumulate(losses)[::-1]
+        left_out = np.array([0.0, *(1 - kept_energy(weight, pattern) for pattern in layer.patterns)])
+        found[layer.parameter] = -(np.maximum.accumulate(losses) + TIE * abs(losses[0]) * left_out)[::-1]
     return found
 
 

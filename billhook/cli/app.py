@@ -150,6 +150,9 @@ def compile_(
     constraint: ConstraintOption = None,
     device_: DeviceOption = None,
     precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, bf16 or int8.")] = "fp32",
+    sparsity: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Sparse layers too: blocks (of columns) or patterns (of taps).", show_default=False)
+    ] = None,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
@@ -168,6 +171,7 @@ def compile_(
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
         device=device_,
         precision=precision,
+        sparsity=sparsity,
         out=options.result_folder(out),
         database=_database(database),
     )

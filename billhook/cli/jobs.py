@@ -40,6 +40,7 @@ class CompileJob:
     constraints: "tuple[Constraint, ...]"
     device: str | None
     precision: str
+    sparsity: str | None
     out: Path
     database: Path
 
@@ -99,6 +100,7 @@ def run_compile(job: CompileJob) -> int:
             constraints=job.constraints,
             device=job.device,
             precision=job.precision,
+            sparsity=job.sparsity,
             latency=job.budget,
             data=data,
             evaluate=evaluate,

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from billhook.costmodel.measured import MeasuredCosts
@@ -21,14 +20,12 @@ from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress, no_progress
-from billhook.ir.tensors import tensors_in
 from billhook.ir.workload import Workload
 from billhook.passes.allocate import Factor, Problem, Solution, Variable, solve
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
-from billhook.passes.block_sparsity import BlockLayer, block_layers, block_worth, mask_parameters, release, sparse_network, sparse_workload
+from billhook.passes.block_sparsity import BlockLayer, block_layers, block_worth, masked, sparse_workload
 from billhook.passes.cut import cut_graph
-from billhook.passes.oracle import relative_error
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 
 from .engine import Build, Engine
@@ -83,9 +80,8 @@ def prune_blocks(
     solution = choose(offers, dense, share)
     chosen = {o.layer.parameter: p for o in offers if (p := o.choices[solution.sizes[o.layer.parameter]]) is not None}
     model = copy.deepcopy(program.model)
-    mask_parameters(model, chosen)
-    recover(model, program.model, data, finetune, loss, progress)
-    release(model, chosen)
+    with masked(model, chosen):
+        recover(model, program.model, data, finetune, loss, progress)
     build = build_sparse(model.eval(), program, chosen, engine)
     return BlockResult(model, chosen, offers, solution, dense, total(build.network, engine.costs), build)
 
@@ -137,9 +133,5 @@ def _added(latencies: list[Latency]) -> Latency:
 
 def build_sparse(model: nn.Module, program: Program, chosen: Mapping[str, BlockPattern], engine: Engine) -> Build:
     """Compile a masked model with sparse kernels, and compare with torch on the example."""
-    masked, _ = run_passes(capture(model, *program.example), ANALYSIS)
-    network = sparse_network(engine.lower(cut_graph(masked, Plan({})), masked.example).network, chosen)
-    artifact = engine.backend.build(network, engine.choices(network), engine.target)
-    with torch.no_grad():
-        expected = tensors_in(model(*program.example[0], **program.example[1]))
-    return Build(artifact, network, relative_error(engine.bench.outputs(artifact, tensors_in(program.example)), expected))
+    captured, _ = run_passes(capture(model, *program.example), ANALYSIS)
+    return engine.build(cut_graph(captured, Plan({})), captured.example, chosen)

@@ -24,6 +24,7 @@ from billhook.costmodel.store import Store, open_store
 from billhook.costmodel.width_family import kernels_of
 from billhook.costmodel.widths import WidthModel
 from billhook.costmodel.work import kernel_flops
+from billhook.ir.block_sparse import BlockPattern
 from billhook.ir.dims import BATCH
 from billhook.ir.latency import Latency
 from billhook.ir.network import Network
@@ -34,6 +35,7 @@ from billhook.ir.target import Target
 from billhook.ir.tensors import tensors_in
 from billhook.ir.workload import Workload
 from billhook.passes.batches import Loader
+from billhook.passes.block_sparsity import sparse_network
 from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
 from billhook.passes.on_grids import OnGrids
@@ -136,8 +138,11 @@ class Engine:
     def _width_model(self, program: Program) -> WidthModel:
         return WidthModel(program, self.lower(cut_graph(program, Plan({})), program.example))
 
-    def build(self, graph: fx.GraphModule, example: Example) -> Build:
-        """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now."""
+    def build(self, graph: fx.GraphModule, example: Example, sparse: Mapping[str, BlockPattern] | None = None) -> Build:
+        """Compile a graph (in evaluation mode) from exactly the kernels that were timed; what was not yet timed is timed now.
+
+        sparse: patterns of the parameters that are masked, whose kernels then leave out the rest. In float32 only.
+        """
         inputs = tuple(t.detach() for t in tensors_in(example))
         reference: list[torch.Tensor] = []
         if self.precision.name == "int8":
@@ -146,7 +151,7 @@ class Engine:
             network = found.partition.network
             reference = [t.float() for t in run_quantised(real.network, found.quantisation, inputs)]
         else:
-            network = self.lower(graph, example).network
+            network = sparse_network(self.lower(graph, example).network, sparse or {})
         artifact = self.backend.build(network, self.choices(network), self.target)
         args, kwargs = example
         with torch.no_grad():

@@ -36,6 +36,7 @@ def compile_for_board(
     memory: object,
     constraints: Sequence[str | Constraint],
     device: str | None,
+    sparsity: str | None,
     cache: Path,
     progress: Progress,
 ) -> FpgaResult:
@@ -44,6 +45,8 @@ def compile_for_board(
         raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
     if preset is not None:
         raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
+    if sparsity is not None:
+        raise OptionError(f"--sparsity {sparsity}: an array multiplies whole tiles and has no sparse layers; leave it out")
     if memory is not None:
         raise OptionError(f"memory {memory}: a board's memories are limits of its own; leave it out")
     options = FpgaOptions(

@@ -1,10 +1,12 @@
 """What a compilation has found: the values that its record and its bundle are made from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 
 from billhook.costmodel.measured import Reuse
+from billhook.ir.block_sparse import BlockPattern
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.target import Target
@@ -20,6 +22,14 @@ from .memory import ActivationBytes
 from .precision import PRECISIONS, Precision
 from .roofline import Peaks
 from .stages import Stages
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """chosen: patterns of the layers that are sparse, by weight. layers: how many could be; 0 where none was to be."""
+
+    chosen: Mapping[str, BlockPattern] = field(default_factory=dict[str, BlockPattern])
+    layers: int = 0
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,7 @@ class Outcome:
     noisy_kernels: int
     precision: Precision = PRECISIONS["fp32"]
     memory: ActivationBytes | None = None
+    sparse: Sparse = field(default_factory=Sparse)
 
     @property
     def model(self) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from billhook.passes.allocate import solve
 from billhook.passes.allocation_presets import Preset
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
+from billhook.passes.block_sparsity import masked
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
@@ -42,9 +43,11 @@ from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, uniform_at
 from .memory import MemoryRule
+from .outcome import Sparse
 from .preset import chosen_preset, measured_loss, preset_rule
 from .result import Result
 from .roofline import measure_peaks
+from .sparsify import Sparsifier, check_sparsity, widths_budget
 from .stages import Stages
 
 PROBES = 2  # each round of probes is around the plan of the one before, the first around a uniform cut
@@ -71,6 +74,7 @@ class Job:
     device: Device | None = None
     precision: str = "fp32"
     preset: Preset | None = None
+    sparsity: str | None = None
     memory: MemoryBudget | None = None
 
 
@@ -100,17 +104,30 @@ class Compiler:
         with self.stages.stage("measure dense"):
             comparison = contest.dense()
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
+            widths = budget if self.job.sparsity is None else widths_budget(budget, comparison.ours_dense.seconds)
         with self.stages.stage("saliency"):
-            values = self.values(cost, budget / comparison.ours_dense.seconds)
+            values = self.values(cost, widths / comparison.ours_dense.seconds)
         fitter = self._fitter(values, cost)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
-            fitted = fit(fitter, budget, contest.of_build)
+            fitted = fit(fitter, widths, contest.of_build)
         self._repair(fitted.pruned)
-        with self.stages.stage("recover"):
+        fitted, sparse = self._sparse(fitted, budget, contest)
+        with self.stages.stage("recover"), masked(fitted.pruned.model, sparse.chosen):
             recover(fitted.pruned.model, self.job.model, self.job.data, self.job.finetune, self.job.loss, self.progress)
         self.fitter, self.contest = fitter, contest
-        return self.finish(fitted, contest)
+        return self.finish(fitted, contest, sparse)
+
+    def _sparse(self, fitted: Fitted, budget: float, contest: Contest | DeviceContest) -> tuple[Fitted, Sparse]:
+        """Where the job asks for it: the cut network with layers made sparse to meet the budget (seconds)."""
+        job = self.job
+        if job.sparsity is None:
+            return fitted, Sparse()
+        with self.stages.stage("choose sparse layers"):
+            sparsifier = Sparsifier(self.engine, self.program, job.loss, job.data, job.sparsity == "patterns", contest.of_build)
+            found = sparsifier.run(fitted.pruned, fitted.measured, budget)
+        fitted = replace(fitted, predicted=found.predicted, measured=found.measured, build=found.build)
+        return fitted, Sparse(found.chosen, found.layers)
 
     def _contest(self, dense: Build) -> Contest | DeviceContest:
         if isinstance(self.engine.bench, DeviceBench):
@@ -180,11 +197,11 @@ class Compiler:
         assert job.data is not None
         return probed_worth(self.program, scores, self.candidates, base, job.data, job.loss, job.probe_batches, self.progress)
 
-    def finish(self, fitted: Fitted, contest: Contest | DeviceContest) -> Result:
+    def finish(self, fitted: Fitted, contest: Contest | DeviceContest, sparse: Sparse) -> Result:
         """Build with the recovered weights, check against torch, and measure everything against everything."""
         with self.stages.stage("build result"):
             fitted.pruned.model.eval()
-            build = self.engine.build(fitted.pruned.program.graph, self.program.example)
+            build = self.engine.build(fitted.pruned.program.graph, self.program.example, sparse.chosen)
         with self.stages.stage("measure result"):
             comparison = contest.final(fitted.pruned, build)
         budget = self.job.budget.seconds(comparison.best_dense.seconds)
@@ -206,6 +223,7 @@ class Compiler:
             peaks=measure_peaks(self.job.target) if self._on_processor and not isinstance(contest, DeviceContest) else None,
             noisy_kernels=len(self.engine.costs.noisy),
             precision=self.engine.precision,
+            sparse=sparse,
             memory=self.memory.report(build.network) if self.memory is not None else None,
         )
 
@@ -240,6 +258,7 @@ def make_job(
     device: str | None = None,
     precision: str = "fp32",
     preset: str | None = None,
+    sparsity: str | None = None,
     memory: MemoryBudget | float | str | None = None,
 ) -> Job:
     """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
@@ -260,6 +279,7 @@ def make_job(
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
         device=remote,
         precision=_precision(precision, remote),
+        sparsity=check_sparsity(sparsity, machine, precision),
         memory=_memory(memory, preset),
     )
 

@@ -144,11 +144,21 @@ def notes(result: Outcome) -> tuple[str, ...]:
     ]
     if result.noisy_kernels:
         found.append(f"{result.noisy_kernels} of {result.reuse.wanted} kernels: too noisy, so the predictions with them are uncertain")
+    found += sparse_notes(result)
     if result.memory is not None:
         found.append(str(result.memory))
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
     return (*found, f"calibration: {result.fitted.calibration}", f"database: {result.reuse}")
+
+
+def sparse_notes(result: Outcome) -> list[str]:
+    """How many layers are sparse, and which columns they keep, if any could be. The front and its proof are those of the widths."""
+    sparse, parameters = result.sparse, dict(result.model.named_parameters())
+    if not sparse.layers:
+        return []
+    kept = ", ".join(f"{n} {p.kept / parameters[n][0].numel():.0%}" for n, p in sparse.chosen.items())
+    return [f"{len(sparse.chosen)} of {sparse.layers} layers are sparse, and the front is of widths alone; columns kept: {kept or 'all'}"]
 
 
 def environment(result: Outcome) -> dict[str, str]:
