@@ -83,7 +83,7 @@ def candidates(workload: Workload, target: Target) -> tuple[Candidate, ...]:
     if groups is None or not epilogue.fusible(workload, 1):
         return ()
     columns = groups.conv.columns
-    widths = dict.fromkeys(-(-columns.out // -(-columns.out // min(limit, columns.out))) for limit in (target.registers - 6, 7, 4))
+    widths = dict.fromkeys(-(-columns.out // -(-columns.out // min(limit, columns.out))) for limit in (7, target.registers - 6, 4))
     fitting = [q for q in widths if q <= target.registers - 6]
     shuffled = [candidate(NAME, columns=q, shuffled=1) for q in fitting if groups.touched > 1 and _code(groups, q) <= _MOST_CODE]
     spanned = [candidate(NAME, columns=q, shuffled=0) for q in fitting]
