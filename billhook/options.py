@@ -111,6 +111,21 @@ def parse_budget(value: str | float, option: str = "--latency") -> Budget:
     return Budget(share, "share")
 
 
+def parse_share(value: str | float, option: str) -> float:
+    """Parse `90%` or `0.9`.
+
+    Raises:
+        OptionError: not a share in (0, 1].
+    """
+    match = _BUDGET.fullmatch(str(value).strip())
+    if match is None or match["unit"] not in ("", "%"):
+        raise OptionError(f"{option} {value}: write a share, 90% or 0.9")
+    share = _positive(float(match["number"]) / (100 if match["unit"] else 1), option, value)
+    if share > 1:
+        raise OptionError(f"{option} {value}: a share lies between 0 and 100%; write 90% or 0.9")
+    return share
+
+
 def parse_memory(value: str | float, option: str = "--memory") -> MemoryBudget:
     """Parse `2MB`, `512KiB`, `50%` or `0.5` (a share of the dense network's activation memory).
 

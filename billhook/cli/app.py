@@ -95,6 +95,10 @@ def front(
         typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
     ] = None,
     preset: PresetOption = None,
+    retain: Annotated[
+        str | None,
+        typer.Option(metavar="SHARE", help="Also say at which least latency this share (90%) can be retained.", show_default=False),
+    ] = None,
     static: Annotated[bool, typer.Option("--static", help="Measure nothing: costs by a law over operations and bytes.")] = False,
     points: Annotated[int, typer.Option(metavar="N", min=2, help="Rows to print.")] = 20,
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
@@ -110,6 +114,7 @@ def front(
             data=_reference(data, "--data"),
             criterion=criterion,
             preset=_preset(preset),
+            retain=options.parse_share(retain, "--retain") if retain is not None else None,
             points=points,
             threads=threads,
             constraints=tuple(parse_constraint(text) for text in constraint or ()),

@@ -26,6 +26,7 @@ class FrontJob:
     data: options.Reference | None
     criterion: str | None
     preset: str | None
+    retain: float | None
     points: int
     threads: int
     constraints: "tuple[Constraint, ...]"
@@ -45,6 +46,7 @@ def run_front(job: FrontJob) -> None:
             example_tensors(job.inputs),
             criterion=job.criterion,
             preset=job.preset,
+            retain=job.retain,
             goals=job.points,
             data=data,
             database=job.database,
@@ -63,6 +65,10 @@ def _print(found: "EarlyFront", count: int) -> None:
     for point in found.thinned(count):
         row = f"{point.cost / found.dense:8.1%}  {point.retained:8.2%}"
         typer.echo(f"{point.cost * 1e3:9.4f} ms  {row}" if measured else row)
+    if found.least is not None:
+        amount, kept = found.least.amount, found.least.share
+        cost = f"{amount * 1e3:.4f} ms, {amount / found.dense:.1%}" if measured else f"{amount / found.dense:.1%}"
+        typer.echo(f"least that retains {kept:.2%}: {cost} of dense, within {found.least.gap:.3%} of the least possible")
     typer.echo(f"{len(found.points)} plans by {found.criterion}, each within {found.gap:.3%} of the best at its cost")
     typer.echo("latency predicted from measured kernels of this machine, not yet of built networks" if measured else STATIC)
 

@@ -1,7 +1,7 @@
 """The front before any training: what accuracy proxy is left at which latency, from scores, costs and one allocation solve."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,12 +13,13 @@ from billhook.codegen.host import host_target
 from billhook.costmodel.network_cost import CostTables
 from billhook.costmodel.static_cost import Roofline, static_tables
 from billhook.ir.capture import capture
-from billhook.ir.errors import BudgetError
+from billhook.ir.errors import BudgetError, OptionError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.ir.progress import Progress, no_progress
 from billhook.passes.allocate import Problem, Totals, evaluate, front
+from billhook.passes.allocation_objective import Least, floor_of, least_latency
 from billhook.passes.allocation_task import network_kernels
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
@@ -50,7 +51,8 @@ class EarlyFront:
     """Plans by ascending cost, the dense network's cost, and the largest certified gap over them.
 
     unit: "predicted" seconds, from kernels that were measured on this machine; "static" for a law over operations and bytes,
-    which orders plans and is no time. retained: scores, by the criterion; a proxy of accuracy, not accuracy.
+    which orders plans and is no time. retained: scores, by the criterion; a proxy of accuracy, not accuracy. least: where a share to
+    retain was given, the plan that does so at the least cost, with its own certificate.
     """
 
     points: tuple[EarlyPoint, ...]
@@ -58,6 +60,7 @@ class EarlyFront:
     unit: Unit
     criterion: str
     gap: float
+    least: Least | None = None
 
     def thinned(self, count: int) -> "tuple[EarlyPoint, ...]":
         """At most `count` of the points: the best within evenly spaced costs."""
@@ -80,14 +83,18 @@ def early_front(
     database: Path | None = None,
     threads: int = 1,
     constraints: Sequence[Constraint] = (),
+    retain: float | None = None,
     progress: Progress = no_progress,
 ) -> EarlyFront:
     """The whole front of a network. database: where kernels are measured and kept; None measures nothing and takes a static law.
 
     criterion: by default taylor with data, l2 without. preset: a method of the literature in place of our allocation, which is asked for
-    `goals` evenly spaced costs, and judged by our bound. Raises CaptureError, DataError, OptionError, MeasureError, BudgetError.
+    `goals` evenly spaced costs, and judged by our bound. retain: a share of the scores, whose least cost is wanted besides. Raises
+    CaptureError, DataError, OptionError, MeasureError, BudgetError.
     """
     method, name = chosen_preset(preset, criterion, data=data is not None)
+    if method is not None and retain is not None:
+        raise OptionError(f"--retain {retain:g}: preset {preset} takes a latency, not a floor; leave one of them out")
     args = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     program, _ = run_passes(capture(model, args, {}), ANALYSIS)
     target = host_target(threads)
@@ -100,7 +107,8 @@ def early_front(
         uniform = uniform_groups(program, constraints)
         problem = width_problem(program, worth, candidates, tables, uniform=uniform)
         if method is None:
-            return _front(problem, unit, name)
+            least = least_latency(problem, floor_of(problem, retain)) if retain is not None else None
+            return replace(_front(problem, unit, name), least=least)
         rule = preset_rule(method, program, Values(scores, worth), candidates, tables, uniform, target, None)
         return _front_by(rule, goals, problem, unit, name)
 

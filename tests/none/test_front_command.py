@@ -56,6 +56,8 @@ def test_data_and_criterion_are_taken(capsys: Capture) -> None:
     [
         (["--criterion", "tailor"], "did you mean taylor"),
         (["--criterion", "taylor"], "criterion taylor needs data"),
+        (["--retain", "120%"], "a share lies between 0 and 100%"),
+        (["--retain", "80%", "--preset", "uniform"], "takes a latency, not a floor"),
         (["--preset", "unifrom"], "did you mean uniform"),
         (["--preset", "nvit"], "preset nvit scores by fisher, which needs data"),
         (["--graph", "front.png"], ".svg or .html"),
@@ -66,6 +68,17 @@ def test_errors_are_one_line(options: list[str], said: str, capsys: Capture) -> 
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+
+
+def test_the_least_latency_that_retains_a_share(capsys: Capture) -> None:
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+    found = early_front(model, torch.randn(1, 8), retain=0.8)
+    assert found.least is not None
+    on_front = min(p.cost for p in found.points if p.retained >= 0.8)
+    assert found.least.bound <= found.least.amount <= on_front * (1 + 1e-9)
+    assert found.least.share >= 0.8 * (1 - 1e-8)
+    assert main(["front", f"{MODULE}:build", "-e", "1x8", "--static", "--retain", "80%"]) == 0
+    assert "least that retains 8" in capsys.readouterr().out
 
 
 def test_a_preset_s_front_lies_below_ours() -> None:
