@@ -2,7 +2,7 @@
 
 Sums of scores miss how axes compare, probes miss how cuts act together, and both look at a network that nobody has repaired. After the
 readers of what was cut are solved anew (`compensate.reconstruct`) on a few batches, which takes seconds and no training, the loss tells
-plans apart even where all of them answered by chance before, and in the order that fine-tuning leaves them in.
+plans apart even where all of them answered by chance before, about in the order that fine-tuning leaves them in.
 """
 
 from collections.abc import Callable, Mapping, Sequence
