@@ -38,16 +38,25 @@ def _import(workload: Workload) -> Any:
     examples = tuple(torch.zeros(t.shape, dtype=getattr(torch, t.dtype)) for t in workload.inputs)
     try:
         traced: Any = torch.export.export(_Replay(workload), examples)
-        exported = traced.run_decompositions()
+        exported = traced.run_decompositions(_decompositions())
     except (RuntimeError, ValueError, TypeError) as error:
         raise MeasureError(f"torch cannot export {workload.anchor.op}: {_first_line(error)}") from error
     _normalise_select(exported)
     _finite_masks(exported)
     frontend: Any = __import__("tvm.relax.frontend.torch", fromlist=["from_exported_program"])
     try:
-        return frontend.from_exported_program(exported, unwrap_unit_return_tuple=True, custom_convert_map=dict(OPERATORS))
+        return frontend.from_exported_program(
+            exported, unwrap_unit_return_tuple=True, run_ep_decomposition=False, custom_convert_map=dict(OPERATORS)
+        )
     except (AssertionError, KeyError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
         raise MeasureError(f"TVM cannot import {workload.anchor.op}: {_first_line(error)}") from error
+
+
+def _decompositions() -> Any:
+    """Torch's own, less those of operators that we express better: a fold would become writes to repeated places."""
+    table: Any = torch.export.default_decompositions()
+    table.pop(torch.ops.aten.col2im.default, None)
+    return table
 
 
 def single_function(module: Any, workload: Workload, target: Any) -> Any:

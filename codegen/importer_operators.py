@@ -118,6 +118,29 @@ def _windows(node: fx.Node, importer: Any) -> Any:
     return importer.block_builder.emit_te(compute, importer.env[node.args[0]])
 
 
+def _fold(node: fx.Node, importer: Any) -> Any:
+    """Sums of windows where they overlap: every element adds up the places of the windows that it lies in."""
+    _, window, dilation, padding, stride = (cast("list[int]", a) for a in node.args[1:6])
+    shape = [int(s) for s in node.meta["val"].shape]
+    counts = [
+        (size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, d, p, s in zip(shape[-2:], window, dilation, padding, stride, strict=True)
+    ]
+
+    def compute(x: Any) -> Any:
+        def element(*at: Any) -> Any:
+            taps = [tvm.te.reduce_axis((0, k), "tap") for k in window]
+            starts = [at[len(shape) - 2 + d] + padding[d] - taps[d] * dilation[d] for d in (0, 1)]
+            inside = [tvm.tirx.all(y >= 0, y % s == 0, y < s * n) for y, s, n in zip(starts, stride, counts, strict=True)]
+            place = tvm.tirx.floordiv(starts[0], stride[0]) * counts[1] + tvm.tirx.floordiv(starts[1], stride[1])
+            row = (at[-3] * window[0] + taps[0]) * window[1] + taps[1]
+            value = tvm.tirx.if_then_else(tvm.tirx.all(*inside), x(*at[:-3], row, place), tvm.tirx.const(0, x.dtype))
+            return tvm.te.sum(value, axis=taps)
+
+        return tvm.te.compute([tvm.tirx.const(s, "int64") for s in shape], element, name="fold")
+
+    return importer.block_builder.emit_te(compute, importer.env[node.args[0]])
+
+
 def _group_norm(node: fx.Node, importer: Any) -> Any:
     """A group norm that may lack scale and shift; of its three results TVM's importer passes on the first."""
     value, weight, bias, _, channels, _, groups, eps = cast("Any", node.args)
@@ -157,6 +180,7 @@ OPERATORS: Mapping[str, Converter] = MappingProxyType(
     {
         "amax.default": _extreme(relax.op.max),
         "amin.default": _extreme(relax.op.min),
+        "col2im.default": _fold,
         "cumsum.default": _running(0, tvm.te.sum),
         "cumprod.default": _running(1, tvm.te.comm_reducer(lambda x, y: x * y, lambda dtype: tvm.tirx.const(1, dtype), name="product")),
         "index.Tensor": _index,

@@ -91,6 +91,12 @@ def _unfolded() -> Workload:
     return b.finish(2, 18, 18)
 
 
+def _folded() -> Workload:
+    b = WorkloadBuilder()
+    b.call("aten.col2im.default", b.tensor(2, 18, 18), (6, 7), (3, 2), (1, 1), (1, 0), (2, 1))
+    return b.finish(2, 3, 6, 7)
+
+
 def _windows() -> Workload:
     b = WorkloadBuilder()
     b.call("aten.unfold.default", b.tensor(3, 9, 4), 1, 3, 2)
@@ -129,6 +135,7 @@ CASES = {
     "unfolded": _unfolded(),
     "scattered": _scattered(),
     "windows": _windows(),
+    "folded": _folded(),
     "bare-group-norm": _bare_group_norm(),
 }
 
