@@ -1,4 +1,4 @@
-"""arm64 kernels that multiply bytes or leave columns out: their code, their static estimate, and a sparse network under qemu."""
+"""arm64 kernels that multiply bytes or leave columns out: their code, their static estimate, and networks of them under qemu."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from billhook.codegen.arm.estimate import assembly, estimate
 from billhook.codegen.arm.targets import arm_target
 from billhook.codegen.backend import backend_of
 from billhook.codegen.cpu.candidate import Candidate
-from billhook.compiler.precision import check_precision
+from billhook.compiler.precision import check_precision, in_int8
 from billhook.costmodel.partition import partition
 from billhook.ir.capture import capture
 from billhook.ir.errors import OptionError, ToolchainError
@@ -25,6 +25,7 @@ from billhook.passes.analyse import ANALYSIS
 from billhook.passes.block_sparsity import block_layers, mask_parameters, release, sparse_network
 from billhook.passes.cut import cut_graph
 from billhook.passes.normalise import normalise_for_inference
+from billhook.passes.quantise_reference import run_quantised
 
 TARGET = arm_target()
 needs_mca = need("llvm-mca", "llvm")
@@ -43,6 +44,20 @@ def runtime() -> tuple[Path, ...]:
 
 def first(network: Network) -> dict[Workload, Candidate]:
     return {k.workload: lower.candidates(k.workload, TARGET)[0] for k in network.kernels}
+
+
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize("make", [Cnn])
+def test_int8_networks_equal_integer_arithmetic_under_emulation(make: type[torch.nn.Module]) -> None:
+    given = case(make, TARGET, pruned=False)
+    real = partition(normalise_for_inference(cut_graph(given.program, Plan({})), given.program.example), TARGET)
+    found = in_int8(real, backend_of(TARGET), (given.inputs,))
+    choices = first(found.partition.network)
+    assert {"conv_int8", "linear_int8"} & {c.template for c in choices.values()}
+    (computed,) = backend_of(TARGET).build(found.partition.network, choices, TARGET).run(*given.inputs)
+    (expected,) = run_quantised(real.network, found.quantisation, given.inputs)
+    assert error(computed, expected.float()) < 0.02, "a few integers may round to the other side of a tie"
+    assert error(computed, given.expected) > 1e-4, "integers do not equal float32"
 
 
 def test_bytes_are_multiplied_by_the_dot_product_where_the_processor_has_it() -> None:
