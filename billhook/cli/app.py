@@ -38,6 +38,25 @@ PresetOption = Annotated[
         metavar="NAME", help="A method of the literature in place of our allocation: halp, smcp, mdp, nvit, ...", show_default=False
     ),
 ]
+DataOption = Annotated[
+    str | None, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader", show_default=False)
+]
+CriterionOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
+]
+TargetOption = Annotated[str, typer.Option(metavar="TARGET", help="What the kernels are made for; llvm is this machine's processor.")]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="Most memory of values between kernels: 2MB, or a share (50%) of the dense network's.",
+        show_default=False,
+    ),
+]
+SparsityOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Sparse layers too: blocks (of columns) or patterns (of taps).", show_default=False)
+]
 ExampleOption = Annotated[
     list[str],
     typer.Option("--example", "-e", metavar="SHAPE", help="One per input, in order: 1x3x224x224, int64:1x128", show_default=False),
@@ -87,13 +106,8 @@ def trace(
 def front(
     model: ModelArgument,
     example: ExampleOption,
-    data: Annotated[
-        str | None, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader", show_default=False)
-    ] = None,
-    criterion: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
-    ] = None,
+    data: DataOption = None,
+    criterion: CriterionOption = None,
     preset: PresetOption = None,
     retain: Annotated[
         str | None,
@@ -130,34 +144,18 @@ def compile_(
     example: ExampleOption,
     latency: Annotated[str, typer.Option(metavar="BUDGET", help="Share of the best dense latency (50%) or a time (12ms).")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; made anew, or replaced if it is a result.")],
-    data: Annotated[
-        str | None, typer.Option(metavar="REF", help="Function that returns the training loader: package.module:loader", show_default=False)
-    ] = None,
-    target: Annotated[
-        str, typer.Option(metavar="TARGET", help="What the kernels are made for; llvm is this machine's processor.")
-    ] = "llvm",
+    data: DataOption = None,
+    target: TargetOption = "llvm",
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
-    criterion: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="How channels are scored; by default taylor with data, l2 without.", show_default=False),
-    ] = None,
+    criterion: CriterionOption = None,
     preset: PresetOption = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            metavar="BUDGET",
-            help="Most memory of values between kernels: 2MB, or a share (50%) of the dense network's.",
-            show_default=False,
-        ),
-    ] = None,
+    memory: MemoryOption = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
     device_: DeviceOption = None,
     precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, bf16 or int8.")] = "fp32",
-    sparsity: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Sparse layers too: blocks (of columns) or patterns (of taps).", show_default=False)
-    ] = None,
+    sparsity: SparsityOption = None,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
