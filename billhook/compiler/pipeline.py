@@ -268,14 +268,9 @@ def make_job(
     machine = find_target(target, threads) if remote is None else device_target(remote, target, threads)
     return Job(
         *(model, (_arguments(example_inputs), {}), machine, as_budget(latency)),
-        *(data, evaluate, finetune),
-        loss=loss or F.cross_entropy,
-        criterion=scored_by,
+        *(data, evaluate, finetune, loss or F.cross_entropy, scored_by),
+        *(score_batches, probe_batches, tuple(peers), database),
         preset=method,
-        score_batches=score_batches,
-        probe_batches=probe_batches,
-        peers=tuple(peers),
-        database=database,
         constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
         device=remote,
         precision=_precision(precision, remote),
