@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from kernel_workloads import conv, on_grids
-from targets import Cnn, case, error, need
+from targets import Cnn, Vit, case, error, need
 
 from billhook.codegen import lower
 from billhook.codegen.arm import toolchain
@@ -47,7 +47,7 @@ def first(network: Network) -> dict[Workload, Candidate]:
 
 
 @pytest.mark.usefixtures("runtime")
-@pytest.mark.parametrize("make", [Cnn])
+@pytest.mark.parametrize("make", [Cnn, Vit])
 def test_int8_networks_equal_integer_arithmetic_under_emulation(make: type[torch.nn.Module]) -> None:
     given = case(make, TARGET, pruned=False)
     real = partition(normalise_for_inference(cut_graph(given.program, Plan({})), given.program.example), TARGET)
