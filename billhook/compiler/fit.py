@@ -20,7 +20,7 @@ from .aim import aim
 from .engine import Build, Engine
 
 ROUNDS = 3  # to come close to the budget
-MORE = 2  # rounds besides, where no plan so far is within the budget
+MORE = 2  # rounds besides, where no plan so far is within the budget, or none is near it
 INNER = 2  # solve, measure the chosen kernels, solve again
 CLOSE = 0.97  # a plan below this share of the budget leaves something unused
 FAR = 0.9  # and below this one so much that more rounds are worth their time
