@@ -1,7 +1,7 @@
 """The front before any training: what accuracy proxy is left at which latency, from scores, costs and one allocation solve."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -70,6 +70,11 @@ class EarlyFront:
         return tuple(self.points[i] for i in places)
 
 
+def _check_floor(preset: str | None, retain: float | None) -> None:
+    if preset is not None and retain is not None:
+        raise OptionError(f"--retain {retain:g}: preset {preset} takes a latency, not a floor; leave one of them out")
+
+
 def early_front(
     model: nn.Module,
     example_inputs: Any,
@@ -93,8 +98,7 @@ def early_front(
     CaptureError, DataError, OptionError, MeasureError, BudgetError.
     """
     method, name = chosen_preset(preset, criterion, data=data is not None)
-    if method is not None and retain is not None:
-        raise OptionError(f"--retain {retain:g}: preset {preset} takes a latency, not a floor; leave one of them out")
+    _check_floor(preset, retain)
     args = cast("tuple[Any, ...]", example_inputs) if isinstance(example_inputs, tuple) else (example_inputs,)
     program, _ = run_passes(capture(model, args, {}), ANALYSIS)
     target = host_target(threads)
@@ -107,8 +111,7 @@ def early_front(
         uniform = uniform_groups(program, constraints)
         problem = width_problem(program, worth, candidates, tables, uniform=uniform)
         if method is None:
-            least = least_latency(problem, floor_of(problem, retain)) if retain is not None else None
-            return replace(_front(problem, unit, name), least=least)
+            return _front(problem, unit, name, retain)
         rule = preset_rule(method, program, Values(scores, worth), candidates, tables, uniform, target, None)
         return _front_by(rule, goals, problem, unit, name)
 
@@ -125,12 +128,13 @@ def _measured(engine: Engine, program: Program, candidates: Any, progress: Progr
     return cost.tables(candidates)
 
 
-def _front(problem: Problem, unit: Unit, criterion: str) -> EarlyFront:
+def _front(problem: Problem, unit: Unit, criterion: str, retain: float | None) -> EarlyFront:
     found = front(problem)
     dense = _dense(problem)
     points = tuple(EarlyPoint(p.seconds, p.value / dense.value if dense.value else 1.0, dict(p.sizes)) for p in found.points)
     gap = max(found.at(float(c)).gap for c in found.seconds[:: max(1, len(found) // 100)])
-    return EarlyFront(points, dense.seconds, unit, criterion, gap)
+    least = least_latency(problem, floor_of(problem, retain)) if retain is not None else None
+    return EarlyFront(points, dense.seconds, unit, criterion, gap, least)
 
 
 def _front_by(rule: Rule, goals: int, problem: Problem, unit: Unit, criterion: str) -> EarlyFront:
