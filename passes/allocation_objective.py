@@ -4,8 +4,8 @@
     least latency that retains a floor           least_latency
     least memory that retains a floor            least_memory
 
-The objectives of AAP (Zhang et al. 2022), which finds its level by search; here the first is the same exact solve with value and seconds
-in each other's place, and the second a bisection whose every step is one.
+The objectives of AAP (adaptive activation-based pruning, 2022), which finds its level by search; here the first is the same exact
+solve with value and seconds in each other's place, and the second a bisection whose every step is one.
 """
 
 from collections.abc import Callable, Mapping

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billhook.codegen.gpu.hardware import Gpu
-from billhook.ir.memory import ALIGNMENT, plan_memory
 from billhook.codegen.gpu.tile import TILES, ranked, tile_from_text
+from billhook.ir.memory import ALIGNMENT, plan_memory
 
 GPU = Gpu("H100", "cuda", 132, group=1024, local_bytes=48 << 10, warp=32)
 

@@ -12,8 +12,8 @@ import torch
 
 from billhook.codegen.cuda.program import CudaProgram
 from billhook.codegen.gpu.launch import Launch
-from billhook.ir.memory import ALIGNMENT
 from billhook.codegen.toolchain import find_compiler
+from billhook.ir.memory import ALIGNMENT
 
 _HEADER = Path(__file__).with_suffix(".h")
 _KERNEL = re.compile(r'extern "C" __global__ void (?:__launch_bounds__\(\d+\) )?(\w+)\(([^)]*)\) \{')

@@ -122,19 +122,18 @@ class Rotary(_Tokens):
         return self.out(y.transpose(1, 2).reshape(b, n, 16))
 
 
-@structure((2, 6, 5), prunable="embed.out:8 q.out.0:2 q.out.1:4 v.out.1:8")
-class ComputedRotary(_Tokens):
-    """Interleaved rotary positions computed in the forward pass from an arange."""
+class _Rotary(_Tokens):
+    """Two heads whose queries and keys are turned by angles that the forward pass computes from an arange."""
 
     def __init__(self) -> None:
         super().__init__()
         self.q, self.k, self.v, self.out = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 8)
 
+    def angle(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.outer(torch.arange(x.shape[-2], dtype=x.dtype), 0.5 ** torch.arange(4, dtype=x.dtype))
+
     def turn(self, x: torch.Tensor) -> torch.Tensor:
-        angle = torch.outer(torch.arange(x.shape[-2], dtype=x.dtype), 0.5 ** torch.arange(4, dtype=x.dtype))
-        a, b = x[..., ::2], x[..., 1::2]
-        turned = torch.stack([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
-        return turned.flatten(-2)
+        raise NotImplementedError
 
     def mix(self, x: torch.Tensor) -> torch.Tensor:
         b, n, _ = x.shape
@@ -144,11 +143,21 @@ class ComputedRotary(_Tokens):
 
 
 @structure((2, 6, 5), prunable="embed.out:8 q.out.0:2 q.out.1:4 v.out.1:8")
-class ComplexRotary(ComputedRotary):
+class ComputedRotary(_Rotary):
+    """Interleaved rotary positions."""
+
+    def turn(self, x: torch.Tensor) -> torch.Tensor:
+        angle, a, b = self.angle(x), x[..., ::2], x[..., 1::2]
+        turned = torch.stack([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+        return turned.flatten(-2)
+
+
+@structure((2, 6, 5), prunable="embed.out:8 q.out.0:2 q.out.1:4 v.out.1:8")
+class ComplexRotary(_Rotary):
     """Rotary positions as complex numbers, as Llama 4 turns its queries and keys."""
 
     def turn(self, x: torch.Tensor) -> torch.Tensor:
-        angle = torch.outer(torch.arange(x.shape[-2], dtype=x.dtype), 0.5 ** torch.arange(4, dtype=x.dtype))
+        angle = self.angle(x)
         turned = torch.view_as_complex(x.unflatten(-1, (4, 2))) * torch.polar(torch.ones_like(angle), angle)
         return torch.view_as_real(turned).flatten(-2)
 
