@@ -21,7 +21,7 @@ def flops(model: nn.Module, *inputs: torch.Tensor) -> list[int]:
 def test_a_convolution_counts_its_multiply_adds_and_its_epilogue() -> None:
     for groups in (1, 8):
         model = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1, groups=groups), nn.ReLU())
-        assert flops(model, torch.randn(2, 8, 5, 5))[0] == 2 * (2 * 16 * 25) * (8 // groups) * 9 + 2 * 16 * 25
+        assert max(flops(model, torch.randn(2, 8, 5, 5))) == 2 * (2 * 16 * 25) * (8 // groups) * 9 + 2 * 16 * 25
 
 
 def test_a_linear_map_counts_its_rows() -> None:
