@@ -30,7 +30,7 @@ from .readers import Reader, find_readers
 from .saliency import Data
 from .saliency_activation import run_through
 
-ROWS = 1 << 16  # of features of one batch: CP samples positions, too
+ROWS = 1 << 13  # of features of one batch: CP samples positions, too
 RIDGE = 1e-3  # of the mean variance of a feature: how far a correction may lean on noise
 
 Positions = NDArray[np.int64]
