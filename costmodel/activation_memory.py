@@ -42,8 +42,12 @@ class ActivationMemory:
 
     def peak(self, sizes: Mapping[str, int]) -> int:
         """The most bytes that live together."""
+        return max(self.peaks(sizes).values())
+
+    def peaks(self, sizes: Mapping[str, int]) -> dict[str, int]:
+        """Bytes that live together at each moment."""
         found = self.bytes_at(sizes)
-        return max(sum(found[n] for n in together) for together in self.moments.values())
+        return {name: sum(found[n] for n in together) for name, together in self.moments.items()}
 
     def arena(self, sizes: Mapping[str, int]) -> int:
         """Bytes of the arena in which `plan_memory` lays the values out: the peak, alignment, and what cannot be filled."""

@@ -6,6 +6,8 @@ from typing import Any, cast
 import torch
 from torch import fx
 
+from billhook.ir.program import operator_of
+
 MOVES = frozenset(
     f"aten.{name}"
     for name in (
@@ -26,29 +28,24 @@ MOVES = frozenset(
 _UNTAGGED = frozenset(f"aten.{name}" for name in ("hardswish", "log_sigmoid", "masked_fill", "where", "rsub", "to", "_to_copy"))
 
 
-def operator_name(node: fx.Node) -> str:
-    """Operator without its overload, as in "aten.add"."""
-    return str(node.target).rpartition(".")[0]
-
-
 def is_pointwise(node: fx.Node) -> bool:
     """Whether a call combines its arguments index by index, with broadcasting."""
-    return node.op == "call_function" and (torch.Tag.pointwise in getattr(node.target, "tags", ()) or operator_name(node) in _UNTAGGED)
+    return node.op == "call_function" and (torch.Tag.pointwise in getattr(node.target, "tags", ()) or operator_of(node) in _UNTAGGED)
 
 
 def is_move(node: fx.Node) -> bool:
     """Whether a call only says where each element of its result is found in its first argument."""
-    return node.op == "call_function" and operator_name(node) in MOVES
+    return node.op == "call_function" and operator_of(node) in MOVES
 
 
 def is_reshape(node: fx.Node) -> bool:
     """Whether a call leaves the row-major order of elements as it is."""
-    return operator_name(node) == "aten.reshape"
+    return operator_of(node) == "aten.reshape"
 
 
 def permutation(node: fx.Node) -> tuple[int, ...] | None:
     """The order of a permute in normal form, or None for any other node."""
-    return tuple(cast("list[int]", node.args[1])) if operator_name(node) == "aten.permute" else None
+    return tuple(cast("list[int]", node.args[1])) if operator_of(node) == "aten.permute" else None
 
 
 def keeps_last(node: fx.Node) -> bool:
@@ -57,7 +54,7 @@ def keeps_last(node: fx.Node) -> bool:
     before, after = source.meta["val"], node.meta["val"]
     if min(before.ndim, after.ndim) < 2 or before.shape[-1] != after.shape[-1]:
         return False
-    name = operator_name(node)
+    name = operator_of(node)
     if name in {"aten.slice", "aten.select"}:
         return cast("int", node.args[1]) % before.ndim != before.ndim - 1
     if name == "aten.roll":

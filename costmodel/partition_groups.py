@@ -6,10 +6,10 @@ from typing import Literal, TypeAlias, cast
 
 from torch import fx
 
-from billhook.ir.program import tensor_args
+from billhook.ir.program import operator_of, tensor_args
 from billhook.ir.target import Target
 
-from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, operator_name, permutation
+from .operators import dims_of, fits_behind, is_move, is_pointwise, is_reshape, permutation
 from .partition_layout import blocked_values, is_channel_cat, is_conv, is_group_norm, is_map, is_pool
 
 TO_LAST = (0, 2, 3, 1)  # [N, C, H, W] to [N, H, W, C]
@@ -190,7 +190,7 @@ def _hosts(group: Group, fits: bool) -> bool:
 
 def _is_linear(node: fx.Node) -> bool:
     """Whether a template makes this linear map: constant weight and bias."""
-    if operator_name(node) != "aten.linear":
+    if operator_of(node) != "aten.linear":
         return False
     arguments = [a for a in node.args[1:] if a is not None]
     return all(isinstance(a, fx.Node) and a.op == "get_attr" for a in arguments) and len(dims_of(cast("fx.Node", node.args[1]))) == 2

@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import fx
 
-from billhook.ir.program import tensor_args
+from billhook.ir.program import operator_of, tensor_args
 
-from .operators import FUSIBLE, dims_of, fits_behind, is_pointwise, operator_name, value_of
+from .operators import FUSIBLE, dims_of, fits_behind, is_pointwise, value_of
 
 _POOLS = {"aten.max_pool2d", "aten.avg_pool2d", "aten.adaptive_avg_pool2d"}
 
@@ -34,7 +34,7 @@ def is_grouped(node: fx.Node) -> bool:
 def is_group_norm(node: fx.Node) -> bool:
     """Whether a template makes this group norm, given a blocked input."""
     source = node.args[0] if node.args else None
-    if operator_name(node) != "aten.group_norm" or not isinstance(source, fx.Node) or not is_map(source):
+    if operator_of(node) != "aten.group_norm" or not isinstance(source, fx.Node) or not is_map(source):
         return False
     return not any(isinstance(a, fx.Node) and a.op != "get_attr" for a in node.args[1:])
 
@@ -44,15 +44,15 @@ def is_pool(node: fx.Node) -> bool:
     source = node.args[0] if node.args else None
     if not isinstance(source, fx.Node) or not is_map(source):
         return False
-    if operator_name(node) == "aten.mean":
+    if operator_of(node) == "aten.mean":
         dims = node.args[1] if len(node.args) > 1 else None
         return isinstance(dims, Sequence) and sorted(d % 4 for d in cast("Sequence[int]", dims)) == [2, 3] and not node.kwargs.get("dtype")
-    return operator_name(node) in _POOLS
+    return operator_of(node) in _POOLS
 
 
 def is_channel_cat(node: fx.Node) -> bool:
     """Whether a template makes this concatenation: distinct maps along the channels, in any layouts."""
-    if operator_name(node) != "aten.cat" or not is_map(node):
+    if operator_of(node) != "aten.cat" or not is_map(node):
         return False
     values = tensor_args(node)
     dim = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)

@@ -51,7 +51,7 @@ def kernels_of(model: WidthModel, target: Target, fixed: Mapping[str, int], remo
     removable: axes that may get size 0; a kernel whose every reader goes with such an axis has it as a further coordinate, as long as
     there are at most MOST: of axes beyond that the kernel is believed to stay, which costs too much rather than too little.
     """
-    free = {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
+    free = _free(model, fixed)
     return tuple(Kernel(k.name, _family(k, target, free, frozenset(removable), fixed)) for k in model.kernels)
 
 
@@ -60,10 +60,15 @@ def values_of(model: WidthModel, target: Target, fixed: Mapping[str, int]) -> tu
 
     The value is there wherever its shape is not empty, even where the kernel itself vanishes and what it would read passes through.
     """
-    free = {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
+    free = _free(model, fixed)
     names = [k.output for k in model.partition.network.kernels]
     alone = [replace(k, inputs=(), roles=(), calls=(), gates=frozenset[str]()) for k in model.kernels]
     return tuple(Kernel(n, _family(k, target, free, frozenset(), fixed)) for n, k in zip(names, alone, strict=True))
+
+
+def _free(model: WidthModel, fixed: Mapping[str, int]) -> dict[str, int]:
+    """Sizes of the axes that are to be chosen."""
+    return {axis.name: axis.size for axis in model.program.axes if axis.prunable and axis.name not in fixed}
 
 
 def _family(

@@ -1,8 +1,8 @@
 """A Program: a captured network, and what the passes have found out about it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -123,7 +123,7 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
 
 def operator_of(node: fx.Node) -> str:
     """Name of the operator that a node calls, without its overload ("aten.conv2d"); empty if it calls none."""
-    return str(node.target).rsplit(".", 1)[0] if node.op == "call_function" else ""
+    return str(node.target).rpartition(".")[0] if node.op == "call_function" else ""
 
 
 def writes_in_place(node: fx.Node) -> bool:
@@ -134,14 +134,14 @@ def writes_in_place(node: fx.Node) -> bool:
 def tensor_args(node: fx.Node) -> list[fx.Node]:
     """The nodes among a node's arguments, flattened in order, repeats kept."""
     found: list[fx.Node] = []
-
-    def collect(arg: Any) -> Any:
-        if isinstance(arg, fx.Node):
-            found.append(arg)
-        elif isinstance(arg, (list, tuple)):
-            for item in arg:  # pyright: ignore[reportUnknownVariableType]
-                collect(item)
-
-    for arg in (*node.args, *node.kwargs.values()):
-        collect(arg)
+    _collect_nodes(node.args, found)
+    _collect_nodes(node.kwargs.values(), found)
     return found
+
+
+def _collect_nodes(values: Iterable[Any], found: list[fx.Node]) -> None:
+    for value in values:
+        if isinstance(value, fx.Node):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            _collect_nodes(cast("Iterable[Any]", value), found)

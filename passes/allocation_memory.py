@@ -33,8 +33,7 @@ class MemoryLimit:
 
     def peaks(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """Bytes alive at each moment, by these sizes of axes with a choice; the others have their one candidate."""
-        found = self.memory.bytes_at({**{n: s[-1] for n, s in self.candidates.items()}, **sizes})
-        return {name: sum(found[n] for n in together) for name, together in self.memory.moments.items()}
+        return self.memory.peaks({**{n: s[-1] for n, s in self.candidates.items()}, **sizes})
 
     def resource(self, problem: Problem, moment: str) -> Resource:
         """One moment as a budget of the problem."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from billhook.ir.dims import Dim, extent, kept_mask, leaves
+from billhook.ir.dims import Dim, Leaf, extent, kept_mask, leaves
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program, operator_of, state_of, tensor_args, writes_in_place
 
@@ -81,6 +81,8 @@ def _sliced(tensor: torch.Tensor, dims: tuple[Dim, ...], kept: _Kept) -> torch.T
 
 def touches(dim: Dim, names: Container[str | None]) -> bool:
     """Whether the dimension contains one of the given axes."""
+    if isinstance(dim, Leaf):
+        return dim.name in names
     return any(leaf.name in names for leaf in leaves(dim))
 
 
@@ -116,7 +118,9 @@ class _Cutter:
         for node, new in self.mapping.items():
             dims, value = self.program.types.get(node.name), node.meta.get("val")
             if dims is not None and isinstance(value, torch.Tensor) and node.op != "output":
-                extents.update((id(d), extent(d, self.sizes)) for d in dims if id(d) not in extents)
+                for dim in dims:
+                    if id(dim) not in extents:
+                        extents[id(dim)] = extent(dim, self.sizes)
                 found[new.name] = tuple(extents[id(d)] for d in dims), value.dtype
         return found
 

@@ -5,8 +5,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import dims_of, operator_name
+from billhook.costmodel.operators import dims_of
 from billhook.costmodel.origin import dims_meta
+from billhook.ir.program import operator_of
 
 from .normalise_draft import Draft
 
@@ -18,11 +19,11 @@ _FOLDABLE = {"aten.conv1d", "aten.conv2d", "aten.conv3d", "aten.linear"}
 def fold_batchnorm(draft: Draft) -> None:
     """Fold each batch norm into the convolution or linear map that only it reads; make the others a product and a sum."""
     for node in draft.calls():
-        if operator_name(node) != "aten.batch_norm" or not all(a is None or a.op == "get_attr" for a in _state(node)):
+        if operator_of(node) != "aten.batch_norm" or not all(a is None or a.op == "get_attr" for a in _state(node)):
             continue
         scale, shift = _affine(draft, node)
         layer = cast("fx.Node", node.args[0])
-        rows = operator_name(layer) == "aten.linear" and len(dims_of(node)) != 2  # there the channels are not the layer's outputs
+        rows = operator_of(layer) == "aten.linear" and len(dims_of(node)) != 2  # there the channels are not the layer's outputs
         if _can_absorb(layer) and not rows:
             _absorb(draft, layer, scale, shift)
             draft.replace(node, layer)
@@ -40,7 +41,7 @@ def fold_affine(draft: Draft) -> None:
         if found is None:
             continue
         value, constant = found
-        multiplies = operator_name(node) == "aten.mul"
+        multiplies = operator_of(node) == "aten.mul"
         layer = value if multiplies or _can_absorb(value) else _summand(value)
         vector = None if layer is None or not _can_absorb(layer) else _per_channel(draft, constant, layer)
         if layer is not None and vector is not None:
@@ -69,7 +70,7 @@ def _summand(node: fx.Node) -> fx.Node | None:
 def _per_channel(draft: Draft, constant: fx.Node, layer: fx.Node) -> torch.Tensor | None:
     """A constant that varies along a layer's output channels only, as a float64 vector with one value for each."""
     shape, rank = dims_of(constant), len(dims_of(layer))
-    channel = rank - 1 if operator_name(layer) == "aten.linear" else 1
+    channel = rank - 1 if operator_of(layer) == "aten.linear" else 1
     aligned = (1,) * (rank - len(shape)) + shape
     if any(size != 1 for d, size in enumerate(aligned) if d != channel):
         return None
@@ -93,7 +94,7 @@ def _affine(draft: Draft, node: fx.Node) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _can_absorb(layer: fx.Node) -> bool:
     """Whether a call is a layer with constant weights that one call reads."""
-    if operator_name(layer) not in _FOLDABLE or len(layer.users) > 1 or str(layer.target).endswith(".padding"):
+    if operator_of(layer) not in _FOLDABLE or len(layer.users) > 1 or str(layer.target).endswith(".padding"):
         return False
     parameters = [a for a in (layer.args[1], *layer.args[2:3]) if a is not None]
     return all(isinstance(a, fx.Node) and a.op == "get_attr" for a in parameters) and len(dims_of(cast("fx.Node", layer.args[1]))) > 1

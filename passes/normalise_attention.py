@@ -9,8 +9,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import dims_of, is_reshape, operator_name, permutation, value_of
+from billhook.costmodel.operators import dims_of, is_reshape, permutation, value_of
 from billhook.costmodel.origin import CallOrigin, dims_meta
+from billhook.ir.program import operator_of
 
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
@@ -33,7 +34,7 @@ def recognise_attention(draft: Draft) -> None:
         _unwrap_sum(draft, node)
     draft.remove_dead()
     for node in draft.calls():
-        weights = node.args[0] if operator_name(node) in {"aten.matmul", "aten.bmm"} else None
+        weights = node.args[0] if operator_of(node) in {"aten.matmul", "aten.bmm"} else None
         if isinstance(weights, fx.Node) and _is_softmax(weights) and len(weights.users) == 1:
             scores = _scores(cast("fx.Node", weights.args[0]))
             if scores is not None:
@@ -74,10 +75,7 @@ def _unwrap_sum(draft: Draft, node: fx.Node) -> None:
 
 
 def _is_softmax(node: fx.Node) -> bool:
-    if (
-        operator_name(node) not in {"aten.softmax", "aten._softmax"}
-        or value_of(node).dtype != value_of(cast("fx.Node", node.args[0])).dtype
-    ):
+    if operator_of(node) not in {"aten.softmax", "aten._softmax"} or value_of(node).dtype != value_of(cast("fx.Node", node.args[0])).dtype:
         return False
     return cast("int", node.args[1]) in (-1, value_of(node).ndim - 1)
 
@@ -86,7 +84,7 @@ def _scores(node: fx.Node) -> _Scores | None:
     """Follow sums and scalings back to the product of queries and keys."""
     scale, biases = 1.0, list[fx.Node]()
     while len(node.users) == 1 and node.op == "call_function":
-        if operator_name(node) in {"aten.matmul", "aten.bmm"}:
+        if operator_of(node) in {"aten.matmul", "aten.bmm"}:
             return _Scores(node, scale, biases)
         factor = _factor(node)
         if factor is not None:
@@ -104,7 +102,7 @@ def _scores(node: fx.Node) -> _Scores | None:
 def _factor(node: fx.Node) -> float | None:
     """The number that a call multiplies its first argument by."""
     if len(node.args) > 1 and isinstance(node.args[0], fx.Node) and isinstance(node.args[1], (int, float)):
-        if operator_name(node) == "aten.mul":
+        if operator_of(node) == "aten.mul":
             return float(node.args[1])
         if str(node.target) == "aten.div.Tensor":
             return 1.0 / float(node.args[1])
@@ -117,7 +115,7 @@ def _sum(node: fx.Node) -> tuple[fx.Node, fx.Node] | None:
         return None
     first, second = cast("tuple[fx.Node, fx.Node]", node.args[:2])
     for scores, bias in ((first, second), (second, first)):
-        if dims_of(scores) == dims_of(node) and operator_name(scores) in {"aten.matmul", "aten.bmm", "aten.add", "aten.mul", "aten.div"}:
+        if dims_of(scores) == dims_of(node) and operator_of(scores) in {"aten.matmul", "aten.bmm", "aten.add", "aten.mul", "aten.div"}:
             return scores, bias
     return None
 
@@ -161,7 +159,7 @@ _HIDDEN = -1e9  # a bias at most this hides a score
 def recognise_causal(draft: Draft) -> None:
     """Where a constant mask hides exactly the keys behind each query, say so instead: kernels then leave out what is hidden."""
     for node in draft.calls():
-        mask = node.args[3] if operator_name(node) == "aten.scaled_dot_product_attention" and len(node.args) > 3 else None
+        mask = node.args[3] if operator_of(node) == "aten.scaled_dot_product_attention" and len(node.args) > 3 else None
         if isinstance(mask, fx.Node) and mask.op == "get_attr" and _is_causal(draft.tensor(mask), node):
             node.args = (*node.args[:3], None, *(*node.args[4:5], 0.0)[:1], True)
     draft.remove_dead()

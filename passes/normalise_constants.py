@@ -5,9 +5,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import is_pointwise, operator_name
+from billhook.costmodel.operators import is_pointwise
 from billhook.costmodel.origin import dims_meta
-from billhook.ir.program import tensor_args
+from billhook.ir.program import operator_of, tensor_args
 
 from .normalise_draft import Draft
 from .normalise_inplace import memory, written
@@ -71,10 +71,10 @@ class _Folder:
         with torch.no_grad():
             if self.owner[node] in self.overwritten:
                 return target(*args, **kwargs)
-            if operator_name(node) in _UNIFORM:
+            if operator_of(node) in _UNIFORM:
                 filled = target(*args, **kwargs)
                 return filled.reshape(-1)[:1].clone().expand(filled.shape) if filled.ndim else filled
-            if operator_name(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, cast("Any", args[0])):
+            if operator_of(node) in {"aten.roll", "aten.flip"} and _moves_nothing(node, cast("Any", args[0])):
                 return args[0]
             repeated = _repeated(node, args)
             if not repeated:
@@ -116,7 +116,7 @@ class _Folder:
 
 def _values_needed(node: fx.Node) -> list[fx.Node]:
     """The arguments whose values, not only shapes, decide the result."""
-    args, name = tensor_args(node), operator_name(node)
+    args, name = tensor_args(node), operator_of(node)
     if name in _SHAPE_ONLY:
         return args[1:]
     return args[:1] if name in {"aten.expand_as", "aten.view_as", "aten.reshape_as"} else args
@@ -129,7 +129,7 @@ def _is_random(node: fx.Node) -> bool:
 def _repeated(node: fx.Node, args: tuple[Any, ...]) -> list[int]:
     """Dimensions (negative) along which a call acts index by index on arguments that repeat one value there (stride 0)."""
     tensors = [a for a in args if isinstance(a, torch.Tensor)]
-    if operator_name(node) == "aten.batch_norm":
+    if operator_of(node) == "aten.batch_norm":
         rank = tensors[0].ndim
         return [d for d in _still(tensors[:1], rank) if d + rank != 1]
     if not is_pointwise(node) or not tensors:
@@ -139,8 +139,8 @@ def _repeated(node: fx.Node, args: tuple[Any, ...]) -> list[int]:
 
 def _moves_nothing(node: fx.Node, value: torch.Tensor) -> bool:
     """Whether a roll or flip acts along dimensions only in which one value is repeated."""
-    dims = cast("list[int]", node.args[2 if operator_name(node) == "aten.roll" and len(node.args) > 2 else -1])
-    return len(node.args) > 1 + (operator_name(node) == "aten.roll") and all(value.stride(d) == 0 for d in dims)
+    dims = cast("list[int]", node.args[2 if operator_of(node) == "aten.roll" and len(node.args) > 2 else -1])
+    return len(node.args) > 1 + (operator_of(node) == "aten.roll") and all(value.stride(d) == 0 for d in dims)
 
 
 def _still(tensors: list[torch.Tensor], rank: int) -> list[int]:

@@ -9,9 +9,9 @@ from typing import Any, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import dims_of, is_move, is_pointwise, is_reshape, keeps_last, operator_name, permutation
+from billhook.costmodel.operators import dims_of, is_move, is_pointwise, is_reshape, keeps_last, permutation
 from billhook.costmodel.origin import CallOrigin, Extents, dims_meta, origin_meta
-from billhook.ir.program import tensor_args
+from billhook.ir.program import operator_of, tensor_args
 
 from .normalise_draft import Draft
 from .normalise_operators import shape_literals
@@ -60,13 +60,13 @@ def from_template(node: fx.Node) -> bool:
         if not inputs:
             return False
         node = inputs[0]
-    return operator_name(node) == "aten.linear" or operator_name(node).startswith("aten.conv")
+    return operator_of(node) == "aten.linear" or operator_of(node).startswith("aten.conv")
 
 
 def _before_linear(draft: Draft, node: fx.Node) -> None:
     """move(linear(x)) becomes linear(move(x)) where something other than a template can take the move over."""
     layer = cast("fx.Node", node.args[0])
-    if operator_name(layer) != "aten.linear" or len(layer.users) > 1 or not keeps_last(node):
+    if operator_of(layer) != "aten.linear" or len(layer.users) > 1 or not keeps_last(node):
         return
     rows = cast("fx.Node", layer.args[0])
     weight = cast("fx.Node", layer.args[1])

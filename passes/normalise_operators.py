@@ -1,16 +1,15 @@
 """One spelling for each meaning: no identities, explicit literals."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import operator_name
 from billhook.costmodel.origin import CallOrigin, Extent, Extents, Path, dims_meta, origin_meta
 from billhook.ir.errors import CaptureError
-from billhook.ir.program import shape_of, tensor_args
+from billhook.ir.program import operator_of, shape_of, tensor_args
 
 from .normalise_draft import Draft
 from .normalise_tuples import argument
@@ -32,7 +31,7 @@ _SAME_SHAPE = RESHAPES | {
 def drop_identities(draft: Draft) -> None:
     """Remove calls that return their first argument unchanged in inference, and assertions."""
     for node in draft.calls():
-        name = operator_name(node)
+        name = operator_of(node)
         if "_assert" in name:
             draft.graph.erase_node(node)
         elif _is_identity(node, name):
@@ -63,7 +62,7 @@ def _is_identity(node: fx.Node, name: str) -> bool:
 def spell_literals(draft: Draft) -> None:
     """Make every literal that a width could change explicit, so that equal kernels are spelled equally."""
     for node in draft.calls():
-        known = _SPELLINGS.get(operator_name(node))
+        known = _SPELLINGS.get(operator_of(node))
         if known is not None:
             known(draft, node)
 
@@ -83,6 +82,12 @@ def shape_literals(dims: Extents) -> tuple[tuple[Path, Extent], ...]:
     return tuple(((1, i), extent) for i, extent in enumerate(dims))
 
 
+def reshaped(draft: Draft, before: fx.Node, value: fx.Node, shape: Sequence[int], dims: Extents, name: str) -> fx.Node:
+    """A reshape to these extents, as a new call before a node."""
+    origin = CallOrigin(None, shape_literals(dims))
+    return draft.call(before, aten.reshape.default, (value, list(shape)), name=name, dims=dims, origin=origin)
+
+
 def _spell_expand(draft: Draft, node: fx.Node) -> None:
     literals = shape_literals(dims_meta(node.meta))
     draft.change(node, aten.expand.default, (tensor_args(node)[0], list(shape_of(node))), origin=CallOrigin(None, literals))
@@ -95,7 +100,7 @@ def _spell_transpose(draft: Draft, node: fx.Node) -> None:
 
 def order_of(node: fx.Node) -> list[int] | None:
     """The order of dimensions that a permute, transpose or t gives; None for other calls."""
-    name, rank = operator_name(node), node.meta["val"].ndim
+    name, rank = operator_of(node), node.meta["val"].ndim
     if name == "aten.permute":
         return [int(d) % rank for d in cast("list[int]", node.args[1])]
     if name not in _TRANSPOSES:
@@ -112,8 +117,13 @@ def _spell_slice(draft: Draft, node: fx.Node) -> None:
     source = cast("fx.Node", node.args[0])
     dim = int(argument(node, 1, "dim", 0)) % source.meta["val"].ndim
     size = shape_of(source)[dim]
+    draft.change(node, aten.slice.Tensor, (source, dim, *bounds_of(node, size)), origin=origin_meta(node.meta))
+
+
+def bounds_of(node: fx.Node, size: int) -> tuple[int, int, int]:
+    """Start, end and step of a slice of a dimension of this size, counted from the front and inside it."""
     start, end, step = slice(argument(node, 2, "start", None), argument(node, 3, "end", None), argument(node, 4, "step", 1)).indices(size)
-    draft.change(node, aten.slice.Tensor, (source, dim, start, max(start, end), step), origin=origin_meta(node.meta))
+    return start, max(start, end), step
 
 
 def _spell_conversion(draft: Draft, node: fx.Node) -> None:

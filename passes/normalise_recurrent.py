@@ -10,12 +10,13 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import dims_of, operator_name
-from billhook.costmodel.origin import CallOrigin, Extents, dims_meta
+from billhook.costmodel.operators import dims_of
+from billhook.costmodel.origin import Extents, dims_meta
 from billhook.ir.errors import CaptureError
+from billhook.ir.program import operator_of
 
 from .normalise_draft import Draft
-from .normalise_operators import shape_literals
+from .normalise_operators import reshaped
 
 aten: Any = torch.ops.aten
 
@@ -27,7 +28,7 @@ _GATES = {"aten.lstm": 4, "aten.gru": 3, "aten.rnn_tanh": 1, "aten.rnn_relu": 1}
 def unroll_recurrent(draft: Draft) -> None:
     """Replace every recurrent layer by its steps. CaptureError if there are too many of them, or a packed sequence gives their number."""
     for node in draft.calls():
-        if operator_name(node) in _GATES:
+        if operator_of(node) in _GATES:
             _unroll(draft, node)
 
 
@@ -43,7 +44,7 @@ def _unroll(draft: Draft, node: fx.Node) -> None:
     starts = tuple(start) if isinstance(start, (list, tuple)) else (start,)
     directions = 1 + bool(both)
     weights = list(_weights(parameters, bool(biases), int(layers) * directions))
-    steps_of = _Steps(draft, node, operator_name(node), time)
+    steps_of = _Steps(draft, node, operator_of(node), time)
     results = {cast("int", part.args[1]): part for part in node.users}
     last: list[State] = []
     for layer in range(int(layers)):
@@ -146,7 +147,7 @@ class _Steps:
         return self.call(aten.select.int, (value, dim, index), (*extents[:dim], *extents[dim + 1 :]))
 
     def _reshape(self, value: fx.Node, shape: list[int], dims: Extents) -> fx.Node:
-        return self.call(aten.reshape.default, (value, shape), dims, CallOrigin(None, shape_literals(dims)))
+        return reshaped(self.draft, self.node, value, shape, dims, f"{self.node.name}_step")
 
     def _linear(self, value: fx.Node, weight: fx.Node, bias: fx.Node | None) -> fx.Node:
         return self.call(aten.linear.default, (value, weight, bias), (*dims_meta(value.meta)[:-1], dims_meta(weight.meta)[0]))
@@ -157,5 +158,5 @@ class _Steps:
     def _pointwise(self, target: Any, *values: fx.Node) -> fx.Node:
         return self.call(target, values, dims_meta(values[0].meta))
 
-    def call(self, target: Any, args: tuple[Any, ...], dims: Extents, origin: CallOrigin | None = None) -> fx.Node:
-        return self.draft.call(self.node, target, args, name=f"{self.node.name}_step", dims=dims, origin=origin)
+    def call(self, target: Any, args: tuple[Any, ...], dims: Extents) -> fx.Node:
+        return self.draft.call(self.node, target, args, name=f"{self.node.name}_step", dims=dims)

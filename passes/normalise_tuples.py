@@ -6,9 +6,9 @@ from typing import Any, TypeAlias, cast
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import operator_name
 from billhook.costmodel.origin import CallOrigin, Extent, Path, SplitAt, dims_meta, origin_meta
 from billhook.ir.errors import CaptureError
+from billhook.ir.program import operator_of
 
 from .normalise_draft import Draft
 
@@ -24,7 +24,7 @@ def split_tuples(draft: Draft) -> None:
         values: Any = node.meta["val"]
         if not isinstance(values, (list, tuple)) or not node.users:
             continue
-        rule = _RULES.get(operator_name(node))
+        rule = _RULES.get(operator_of(node))
         parts = {n: cast("int", n.args[1]) % len(cast("list[Any]", values)) for n in node.users if _takes_part(n)}
         if rule is None or len(parts) < len(node.users):
             raise CaptureError(f"node {node.name}: {node.target} returns several tensors and has no rule that separates them")

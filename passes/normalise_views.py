@@ -4,18 +4,20 @@ Every view of the written memory is a chain of slices, selections, permutations 
 the view a new value; back along the chain that is put in its place in the value before, and views are taken anew where they are read.
 """
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import fx
 
-from billhook.costmodel.operators import dims_of, operator_name
-from billhook.costmodel.origin import ArgumentOf, CallOrigin, Extent, Path, dims_meta, origin_meta
+from billhook.costmodel.operators import dims_of
+from billhook.costmodel.origin import ArgumentOf, CallOrigin, Extent, Extents, Path, dims_meta, origin_meta
 from billhook.ir.errors import CaptureError
+from billhook.ir.program import operator_of
 
 from .normalise_draft import Draft
 from .normalise_inplace import functional, is_write, memory, viewed, written
-from .normalise_operators import RESHAPES, order_of, shape_literals
+from .normalise_operators import RESHAPES, bounds_of, order_of, reshaped
 from .normalise_tuples import argument
 
 aten: Any = torch.ops.aten
@@ -92,11 +94,11 @@ class _Memory:
 
     def _placed(self, view: fx.Node, old: fx.Node, value: fx.Node, before: fx.Node) -> fx.Node:
         """The value of what `view` is taken from, which was `old`, once the view has this value."""
-        name, dims = operator_name(view), dims_meta(old.meta)
+        name, dims = operator_of(view), dims_meta(old.meta)
         if name in _SAME:
             return value
         if name in RESHAPES:
-            return self._reshape(value, list(dims_of(old)), dims, before)
+            return self._reshape(value, dims_of(old), dims, before)
         order = order_of(view)
         if order is not None:
             inverse = [order.index(d) for d in range(len(order))]
@@ -111,9 +113,8 @@ class _Memory:
             return self._scatter(view, old, value, *_slice(view, dims_of(old)), before)
         raise CaptureError(f"node {view.name} ({view.target}) is a view that is written into and has no inverse; copy it first")
 
-    def _reshape(self, value: fx.Node, shape: list[int], dims: tuple[Extent, ...], before: fx.Node) -> fx.Node:
-        origin = CallOrigin(None, shape_literals(dims))
-        return self.draft.call(before, aten.reshape.default, (value, shape), name=f"{value.name}_shaped", dims=dims, origin=origin)
+    def _reshape(self, value: fx.Node, shape: Sequence[int], dims: Extents, before: fx.Node) -> fx.Node:
+        return reshaped(self.draft, before, value, shape, dims, f"{value.name}_shaped")
 
     def _scatter(
         self, view: fx.Node, old: fx.Node, value: fx.Node, where: tuple[int, int, int, int], origin: CallOrigin | None, before: fx.Node
@@ -125,13 +126,11 @@ class _Memory:
 def _slice(view: fx.Node, shape: tuple[int, ...]) -> tuple[tuple[int, int, int, int], CallOrigin | None]:
     """Dimension, start, end and step of a slice, and where start and end come from, as literals of a slice_scatter."""
     dim = int(argument(view, 1, "dim", 0)) % len(shape)
-    if operator_name(view) == "aten.narrow":
+    if operator_of(view) == "aten.narrow":
         start = int(argument(view, 2, "start", 0)) % max(shape[dim], 1)
         return (dim, start, start + dims_of(view)[dim], 1), None
-    bounds = (argument(view, place, name, default) for place, name, default in ((2, "start", None), (3, "end", None), (4, "step", 1)))
-    start, end, step = slice(*bounds).indices(shape[dim])
     known = origin_meta(view.meta)
     literals: tuple[tuple[Path, Extent], ...] = tuple(((path[0] + 1, *path[1:]), extent) for path, extent in known.literals)
     if known.captured is not None:
         literals = (((3,), ArgumentOf(known.captured, 2)), ((4,), ArgumentOf(known.captured, 3)))
-    return (dim, start, max(start, end), step), CallOrigin(None, literals)
+    return (dim, *bounds_of(view, shape[dim])), CallOrigin(None, literals)

@@ -80,7 +80,7 @@ def best_ranked(
     def taken(found: Scores, target: float) -> Mapping[str, int]:
         return sizes({name: retained(s) for name, s in found.items()}, target)
 
-    anew = rescored(criterion, program, data[0], taken, goal, dense)
+    anew = rescored(criterion, program, scores, data[0], taken, goal, dense)
     offered = [Ranked(scores, worth) for worth in mixtures(plain, probed)]
     offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
     return least_loss(

@@ -26,14 +26,19 @@ _LEFT = 1e-30  # the least score of an index that is left: above that of one tha
 
 
 def rescored(
-    criterion: str, program: Program, data: Data, choose: Callable[[Scores, float], Mapping[str, int]], goal: float, dense: float
+    criterion: str,
+    program: Program,
+    whole: Scores,
+    data: Data,
+    choose: Callable[[Scores, float], Mapping[str, int]],
+    goal: float,
+    dense: float,
 ) -> dict[str, Floats]:
     """Scores of every axis of the program after all parts of the cut but the last; indices that went before have 0.
 
-    choose: sizes by scores for a latency in seconds; the parts go down from `dense` to `goal` in equal ratios. data: batches to score
-    and to recalibrate batch norms by. Raises DataError like `score_axes`.
+    whole: scores of the dense network by the criterion. choose: sizes by scores for a latency in seconds; the parts go down from `dense`
+    to `goal` in equal ratios. data: batches to score and to recalibrate batch norms by. Raises DataError like `score_axes`.
     """
-    whole = score_axes(criterion, program, cut_graph(program, Plan({})), data)
     scores = {name: np.maximum(s, _LEFT) for name, s in whole.items()}
     for part in range(1, PARTS):
         sizes = choose(scores, dense * (goal / dense) ** (part / PARTS))

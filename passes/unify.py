@@ -112,8 +112,11 @@ def mark(term: Term, label: str) -> None:
 
 def atoms(term: Term) -> list[Atom]:
     """The free atoms of a term, in order."""
+    whole = resolve(term)
+    if isinstance(whole, Atom):
+        return [whole]  # most terms: this function is called for every dimension of every value
     found: list[Atom] = []
-    stack = [term]
+    stack: list[Term] = [whole]
     while stack:
         here = resolve(stack.pop())
         if isinstance(here, Atom):

@@ -78,7 +78,7 @@ def prune_blocks(
     offers = priced(layers, network, engine.costs, block_worth(layers, program.model, data, loss, progress=progress), progress)
     dense = total(network, engine.costs)
     solution = choose(offers, dense, share)
-    chosen = {o.layer.parameter: p for o in offers if (p := o.choices[solution.sizes[o.layer.parameter]]) is not None}
+    chosen = patterns(offers, solution)
     model = copy.deepcopy(program.model)
     with masked(model, chosen):
         recover(model, program.model, data, finetune, loss, progress)
@@ -111,6 +111,11 @@ def _forms(layer: BlockLayer, network: Network, pattern: BlockPattern | None) ->
     """The workloads of a layer's kernels with a pattern, or dense."""
     dense = [network.kernels[k].workload for k in layer.kernels]
     return dense if pattern is None else [sparse_workload(w, pattern) for w in dense]
+
+
+def patterns(offers: tuple[Offer, ...], solution: Solution) -> dict[str, BlockPattern]:
+    """What a solution chose, by weight, without the layers that stay dense."""
+    return {o.layer.parameter: p for o in offers if (p := o.choices[solution.sizes[o.layer.parameter]]) is not None}
 
 
 def choose(offers: tuple[Offer, ...], dense: Latency, share: float) -> Solution:

@@ -25,7 +25,7 @@ from billhook.passes.cut import cut_graph
 from billhook.passes.prune import Pruned
 
 from .aim import Tried, aim
-from .block_sparse import Offer, choose, priced, total
+from .block_sparse import Offer, choose, patterns, priced, total
 from .engine import Build, Engine
 from .fit import BACK_OFF, CLOSE, MARGIN, MORE, ROUNDS
 
@@ -95,7 +95,7 @@ class Sparsifier:
                 margin *= BACK_OFF
                 continue
             before = solution.sizes
-            chosen = {o.layer.parameter: p for o in offers if (p := o.choices[solution.sizes[o.layer.parameter]]) is not None}
+            chosen = patterns(offers, solution)
             build = self._build(pruned, chosen)
             kernels, measured = total(build.network, self.engine.costs), self.measure(build)
             if measured.seconds <= budget and (best is None or measured.seconds > best.measured.seconds):

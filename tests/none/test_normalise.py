@@ -9,9 +9,9 @@ from small_networks import NETWORKS, images, network, program
 from torch import nn
 from torch.nn import functional as F
 
-from billhook.costmodel.operators import operator_name
 from billhook.costmodel.partition import partition
 from billhook.ir.errors import CaptureError
+from billhook.ir.program import operator_of
 from billhook.ir.reference import run_network
 from billhook.ir.target import Target
 from billhook.passes.normalise import normalise_for_inference
@@ -145,7 +145,7 @@ def test_parts_of_a_tuple_are_slices_and_selects() -> None:
 
     graph = check(Function(run), torch.randn(2, 8, 6))
     assert sorted(calls(graph)) == ["add", "relu", "relu", "relu", "relu", "select", "slice", "slice", "slice", "slice"]
-    bounds = [tuple(n.args[1:4]) for n in graph.graph.nodes if operator_name(n) == "aten.slice"]
+    bounds = [tuple(n.args[1:4]) for n in graph.graph.nodes if operator_of(n) == "aten.slice"]
     assert bounds == [(2, 0, 3), (2, 3, 6), (1, 0, 1), (1, 5, 8)]
 
 

@@ -13,9 +13,11 @@ import billhook as bh
 from billhook.ir.errors import DataError
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
+from billhook.passes.cut import cut_graph
 from billhook.passes.plan_choice import Ranked, least_loss, repaired, repaired_loss
 from billhook.passes.rescore import PARTS, rescored
 from billhook.passes.saliency import Data, Scores
+from billhook.passes.saliency_criteria import score_axes
 
 SIZE = 12
 
@@ -55,12 +57,13 @@ def test_scores_anew_go_down_in_equal_ratios_and_never_bring_back(case: tuple[Pr
         asked.append((seconds, left))
         return {name: max(1, round(SIZE * seconds)) for name in ("first.out", "second.out")}
 
-    found = rescored("taylor", program, data, choose, goal=0.125, dense=1.0)
+    dense = score_axes("taylor", program, cut_graph(program, Plan({})), data)
+    found = rescored("taylor", program, dense, data, choose, goal=0.125, dense=1.0)
     assert [seconds for seconds, _ in asked] == pytest.approx([0.5, 0.25])
     assert PARTS == 3
     assert [left["first.out"] for _, left in asked] == [SIZE, SIZE // 2]
     assert np.count_nonzero(found["first.out"]) == np.count_nonzero(found["second.out"]) == SIZE // 4
-    whole = rescored("taylor", program, data, lambda scores, _: {}, goal=0.125, dense=1.0)
+    whole = rescored("taylor", program, dense, data, lambda scores, _: {}, goal=0.125, dense=1.0)
     assert np.count_nonzero(whole["first.out"]) == SIZE
     assert not np.allclose(found["first.out"][found["first.out"] > 0], whole["first.out"][found["first.out"] > 0])  # they are new
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from billhook.costmodel.operators import operator_name
 from billhook.ir.capture import capture
+from billhook.ir.program import operator_of
 from billhook.passes.normalise import normalise_for_inference
 
 
@@ -17,7 +17,7 @@ def normal(model: nn.Module, *inputs: torch.Tensor) -> fx.GraphModule:
 
 
 def calls(graph: fx.GraphModule) -> list[str]:
-    return [operator_name(n).removeprefix("aten.") for n in graph.graph.nodes if n.op == "call_function"]
+    return [operator_of(n).removeprefix("aten.") for n in graph.graph.nodes if n.op == "call_function"]
 
 
 def check(model: nn.Module, *inputs: torch.Tensor, ops: list[str] | None = None) -> fx.GraphModule:
