@@ -93,7 +93,7 @@ def _child(tool: Callable[..., None], build: Callable[[], Made], send: Any, seco
 
 def _write(rows: dict[str, dict[str, Any]]) -> None:
     HOME.mkdir(parents=True, exist_ok=True)
-    where = {**environment(PACKAGES), "clock": "CPU seconds of the process, one thread, mean of several calls where they are short"}
+    where = {**environment(PACKAGES), "clock": "CPU seconds of the process, one thread; of short calls, the fastest of 8 batches' means"}
     record = {"environment": where, "summary": {name: summary(row) for name, row in rows.items()}, "rows": rows}
     record_path(HOME).write_text(json.dumps(record, indent=1) + "\n")
 
