@@ -45,8 +45,8 @@ def reform(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE) -
     layers = _layers(program, pruned)
     joints = _dense(program, [r for r, _ in layers], data)
     for (reader, kept), joint in zip(layers, joints, strict=True):
-        weight = _matrix(reader, program)
-        _store(reader, program, pruned, weight, *joint.among(kept).solve(weight, weight[:, kept], _checked(ridge)))
+        weight, outputs = _matrix(reader, program), _outputs(reader, program, pruned)
+        _store(reader, pruned, *joint.among(kept).through(weight[outputs]).solve(weight[outputs][:, kept], _checked(ridge)))
     return len(layers)
 
 
@@ -58,8 +58,8 @@ def absorb(program: Program, pruned: Pruned, data: Data) -> int:
     layers = [(r, kept) for r, kept in _layers(program, pruned) if r.bias is not None]
     joints = _dense(program, [r for r, _ in layers], data)
     for (reader, kept), joint in zip(layers, joints, strict=True):
-        weight = _matrix(reader, program)
-        _store(reader, program, pruned, weight, weight[:, kept], weight @ joint.left_mean - weight[:, kept] @ joint.left_mean[kept])
+        weight = _matrix(reader, program)[_outputs(reader, program, pruned)]
+        _store(reader, pruned, weight[:, kept], weight @ joint.left_mean - weight[:, kept] @ joint.left_mean[kept])
     return len(layers)
 
 
@@ -67,23 +67,25 @@ def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RID
     """Min ||W x - W' x'||^2 + ridge ||W' - W_k||^2 for one reader after the other (CP, He, Zhang and Sun 2017).
 
     x is what the dense network feeds the layer, x' what the cut one does with the layers before it repaired, so errors are not
-    handed on. Both networks run once, in step; of a batch a layer looks at ROWS rows of features at most. Raises DataError without
-    data, OptionError for a negative ridge.
+    handed on. Both networks run once, in step; of a batch a layer looks at ROWS rows of features at most. Of the dense network only W x
+    is looked at, which the layer itself computes: its features are wider than what it makes of them. Raises DataError without data,
+    OptionError for a negative ridge.
     """
     layers = _layers(program, pruned)
     inputs = [split(batch)[0] for batch in islice(data.loader, data.batches)]
     if not inputs:
         raise DataError("the data loader is empty; reconstruction needs at least one batch")
-    sources = {reader.source for reader, _ in layers}
-    networks = [Lockstep(g, inputs, sources) for g in (any_batch(program), pruned.program.graph)]
+    dense = Lockstep(any_batch(program), inputs, {reader.node for reader, _ in layers})
+    small = Lockstep(pruned.program.graph, inputs, {reader.source for reader, _ in layers})
     for done, (reader, kept) in enumerate(layers):
         if data.progress is not None:
             data.progress("reconstruct", done, len(layers))
-        joint = Joint()
-        for left, right in zip(*(network.until(reader.source) for network in networks), strict=True):
-            joint.add(reader.features(left, ROWS), reader.features(right, ROWS))
-        weight = _matrix(reader, program)
-        _store(reader, program, pruned, weight, *joint.solve(weight, weight[:, kept], _checked(ridge)))
+        outputs, joint = _outputs(reader, program, pruned), Joint()
+        bias = 0 if reader.bias is None else state_of(program.graph, reader.bias).detach().double()[outputs]
+        for value, seen in zip(dense.until(reader.node), small.until(reader.source), strict=True):
+            features = reader.features(seen, ROWS)
+            joint.add(reader.results(value, len(features))[:, outputs] - bias, features)
+        _store(reader, pruned, *joint.solve(_matrix(reader, program)[outputs][:, kept], _checked(ridge)))
     return len(layers)
 
 
@@ -127,15 +129,18 @@ def _matrix(reader: Reader, program: Program) -> torch.Tensor:
     return state_of(program.graph, reader.weight).detach().double().flatten(1)
 
 
-def _store(reader: Reader, program: Program, pruned: Pruned, dense: torch.Tensor, weight: torch.Tensor, shift: torch.Tensor) -> None:
-    """Put the rows of the outputs that are left into the cut network: weight, and what its bias changes by."""
-    assert len(dense) == len(weight)
-    rows = torch.from_numpy(_kept(reader.outputs, program, pruned))
+def _outputs(reader: Reader, program: Program, pruned: Pruned) -> Positions:
+    """The layer's outputs that are left."""
+    return _kept(reader.outputs, program, pruned)
+
+
+def _store(reader: Reader, pruned: Pruned, weight: torch.Tensor, shift: torch.Tensor) -> None:
+    """Put the weight [outputs that are left, features] into the cut network, and add what its bias changes by."""
     target = state_of(pruned.program.graph, reader.weight)
     with torch.no_grad():
-        target.copy_(weight[rows].reshape(target.shape).to(target))
+        target.copy_(weight.reshape(target.shape).to(target))
         if reader.bias is not None:
-            state_of(pruned.program.graph, reader.bias).add_(shift[rows].to(target))
+            state_of(pruned.program.graph, reader.bias).add_(shift.to(target))
 
 
 def _checked(ridge: float) -> float:

@@ -13,7 +13,7 @@ def _empty() -> torch.Tensor:
 
 @dataclass(slots=True)
 class Joint:
-    """Sums over rows of left features x [n, f] and right features x' [n, g]: x, x', x x'^T and x' x'^T."""
+    """Sums over rows of what is to be explained, x [n, f], and of what explains it, x' [n, g]: x, x', x x'^T and x' x'^T."""
 
     count: int = 0
     left: torch.Tensor = field(default_factory=_empty)
@@ -33,22 +33,26 @@ class Joint:
 
     @property
     def left_mean(self) -> torch.Tensor:
-        """Mean of the left features, [f]."""
+        """Mean of x, [f]."""
         return self.left / max(self.count, 1)
 
     def among(self, kept: NDArray[np.int64]) -> "Joint":
-        """The moments with only these of the right features."""
+        """The moments with only these of the features that explain."""
         return Joint(self.count, self.left, self.right[kept], self.cross[:, kept], self.gram[np.ix_(kept, kept)])
 
-    def solve(self, weight: torch.Tensor, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """(W', b' - b) that minimise the mean of ||W x - W' x' - (b' - b)||^2 + ridge * v ||W' - start||^2, v = mean variance of x'.
+    def through(self, weight: torch.Tensor) -> "Joint":
+        """The moments with W x in place of x; weight W [outputs, f]."""
+        return Joint(self.count, weight @ self.left, self.right, weight @ self.cross, self.gram)
 
-        weight W [outputs, f]; start [outputs, g]: where the data say nothing, W' stays there.
+    def solve(self, start: torch.Tensor, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+        """(W', b') that minimise the mean of ||x - W' x' - b'||^2 + ridge * v ||W' - start||^2, v = mean variance of x'.
+
+        start [f, g]: where the data say nothing, W' stays there.
         """
         mean, other = self.left_mean, self.right / max(self.count, 1)
         covariance = self.gram / max(self.count, 1) - torch.outer(other, other)
         cross = self.cross / max(self.count, 1) - torch.outer(mean, other)
         strength = max(ridge * float(covariance.diagonal().mean()), 1e-12)
         system = covariance + strength * torch.eye(len(covariance), dtype=covariance.dtype)
-        solved = torch.linalg.solve(system, (weight @ cross + strength * start).T).T
-        return solved, weight @ mean - solved @ other
+        solved = torch.linalg.solve(system, (cross + strength * start).T).T
+        return solved, mean - solved @ other

@@ -52,6 +52,10 @@ class Reader:
         columns = F.unfold(maps.double(), kernel, dilation=dilation, padding=padding, stride=stride)
         return columns.transpose(1, 2).reshape(-1, columns.shape[1])
 
+    def results(self, y: torch.Tensor, rows: int) -> torch.Tensor:
+        """The first rows [rows, outputs] of the layer's own value, float64, in the order of the rows of `features`."""
+        return (y.movedim(1, -1) if self.window else y).reshape(-1, self.outputs.size)[:rows].double()
+
     def columns(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Features of input positions [...]: [..., taps]."""
         return positions[..., None] * self.taps + np.arange(self.taps)
