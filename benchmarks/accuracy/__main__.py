@@ -2,7 +2,8 @@
 
 Rows are kept in out/accuracy/, trained dense networks and measured kernels beside them: an interrupted run goes on where it
 stopped. --contenders takes names of presets and of Torch-Pruning's pruners (tp-taylor ...); --part criteria compares every
-criterion one-shot under our allocation. Every network is built and measured against the dense one.
+criterion one-shot under our allocation, --part schedules every schedule with equal training. Every network is built and measured
+against the dense one.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from .bench import Bench, open_engine
 from .contenders import CONTENDERS, Seen
 from .extra import compensation_rows, fidelity_row
 from .measure import measure
+from .schedules import SCHEDULES, schedule_row
 from .summary import name, summarise
 from .tasks import TASKS, Trained
 from .torch_pruning import applies
@@ -32,10 +34,15 @@ KEYS = ("part", "network", "seed", "budget", "contender")
 ROWS = Rows(HOME / "rows.jsonl", KEYS)
 BUILT = Rows(HOME / "built.jsonl", ("network", "form"))  # form: the sizes as text
 LACKS = (
-    "networks, budgets, seeds and criteria that are not in the summary; a detector; NetAdapt; schedules other than one-shot with "
-    "fine-tuning; one thread of one machine, other programs beside it"
+    "networks, budgets, seeds and criteria that are not in the summary; a detector; NetAdapt; one thread of one machine, other programs "
+    "beside it"
 )
-PARTS = ("presets", "criteria", "fidelity", "compensation")
+NAMED = {
+    "presets": CONTENDERS,
+    "criteria": tuple(f"criterion/{name}" for name in CRITERIA),
+    "schedules": tuple(f"schedule/{name}" for name in SCHEDULES),
+}
+PARTS = (*NAMED, "fidelity", "compensation")
 
 
 def main() -> int:
@@ -69,8 +76,8 @@ def _bench(dense: Trained, progress: Progress = no_progress) -> Generator[Bench]
 
 def _contest(network: str, options: argparse.Namespace) -> None:
     """All seeds, budgets and contenders on one network."""
-    part, tune = options.part, options.part == "presets"
-    named = options.contenders or (CONTENDERS if tune else tuple(f"criterion/{c}" for c in CRITERIA))
+    part = options.part
+    named = options.contenders or NAMED[part]
     for seed in options.seeds:
         dense = trained(network, seed, HOME / "dense", no_progress)
         cases = [(b, c) for b in options.budgets for c in named if applies(c, dense.model)]
@@ -85,7 +92,11 @@ def _contest(network: str, options: argparse.Namespace) -> None:
             seen = Seen(bench, dense)
             for budget, contender in missing:
                 ROWS.add({**keys, "budget": budget, "contender": "dense", **dense_scores, "share": 1.0, "sizes": {}})
-                _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=tune))
+                if part == "schedules":
+                    row = schedule_row(contender.removeprefix("schedule/"), seen, budget)
+                    _say(ROWS, {**keys, "budget": budget, "contender": contender, **row})
+                else:
+                    _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=part == "presets"))
 
 
 def _each(network: str, options: argparse.Namespace, rows: Callable[[Seen, float], Iterator[dict[str, object]]]) -> None:
@@ -111,6 +122,7 @@ def _say(rows: Rows, row: dict[str, object]) -> None:
 RUNS = {
     "presets": _contest,
     "criteria": _contest,
+    "schedules": _contest,
     "fidelity": lambda network, options: _each(network, options, fidelity_row),
     "compensation": lambda network, options: _each(network, options, compensation_rows),
 }

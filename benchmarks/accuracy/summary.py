@@ -67,11 +67,13 @@ def _paired(rows: Sequence[Row], column: str) -> dict[str, dict[str, dict[str, l
 
 
 def _others(rows: Sequence[Row]) -> dict[str, Any]:
-    """The other parts: mean one-shot accuracy by network, budget and criterion or compensation; correlations of the objective."""
+    """The other parts: mean accuracy by network, budget and criterion, compensation or schedule; correlations of the objective."""
     found: dict[str, Any] = {}
     for part in ("criteria", "compensation"):
         if mine := [r for r in rows if r.get("part") == part]:
             found[part] = _cells(mine, "one_shot")
+    if schedules := [r for r in rows if r.get("part") == "schedules"]:
+        found["schedules"] = {column: _cells(schedules, column) for column in ("one_shot", "fine_tuned")}
     if fidelity := [r for r in rows if r.get("part") == "fidelity"]:
         found["fidelity"] = {}
         for row in fidelity:
