@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from billhook.ir.errors import MeasureError
+from billhook.ir.grouped_matmul import NAME as GROUPED
 from billhook.ir.target import Target
 from billhook.ir.workload import Workload
 
@@ -24,7 +25,7 @@ def candidates(workload: Workload, _target: Target) -> tuple[Candidate, ...]:
     """The untuned kernel, or () if a tensor is not row-major float32 (or integer)."""
     types = (*workload.inputs, workload.output)
     covered = all(not t.block and t.dtype in ("float32", "int64", "int32", "bool") for t in types)
-    return (Candidate(NAME),) if covered and all(c.op.startswith("aten.") for c in workload.calls) else ()
+    return (Candidate(NAME),) if covered and all(c.op.startswith("aten.") or c.op == GROUPED for c in workload.calls) else ()
 
 
 def pack(_workload: Workload, _choice: Candidate, _target: Target, _index: int, array: np.ndarray) -> np.ndarray:

@@ -41,6 +41,7 @@ def _import(workload: Workload) -> Any:
         exported = traced.run_decompositions(_decompositions())
     except (RuntimeError, ValueError, TypeError) as error:
         raise MeasureError(f"torch cannot export {workload.anchor.op}: {_first_line(error)}") from error
+    _drop_assertions(exported)
     _normalise_select(exported)
     _finite_masks(exported)
     frontend: Any = __import__("tvm.relax.frontend.torch", fromlist=["from_exported_program"])
@@ -72,7 +73,10 @@ def single_function(module: Any, workload: Workload, target: Any) -> Any:
         with builder.dataflow():
             result = builder.emit_output(relax.Call(fused, inputs))
         builder.emit_func_output(result)
-    merged = relax.transform.FuseTIR()(builder.get())
+    try:
+        merged = relax.transform.FuseTIR()(builder.get())
+    except RuntimeError as error:
+        raise MeasureError(f"TVM cannot fuse {workload.anchor.op} and what is around it: {_first_line(error)}") from error
     return next(f for v, f in merged.functions.items() if v.name_hint == "fused" and isinstance(f, tvm.tirx.PrimFunc))
 
 
@@ -116,6 +120,16 @@ def _writer(array: np.ndarray) -> Any:
 
     shape = [tvm.tirx.const(size, "int64") for size in array.shape]
     return tvm.te.create_prim_func([tvm.te.compute(shape, element, name="constant")])
+
+
+def _drop_assertions(exported: Any) -> None:
+    """A kernel cannot report what an operator asserts of its data (`one_hot` that its classes are in range): drop it."""
+    graph = exported.graph_module.graph
+    for node in list(graph.nodes):
+        if node.op == "call_function" and "_assert" in str(node.target):
+            graph.erase_node(node)
+    graph.eliminate_dead_code()
+    exported.graph_module.recompile()
 
 
 def _normalise_select(exported: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from torch import fx
 
+from . import importer_sample, importer_scatter
 from .tvm_any import relax, tvm
 
 Converter: TypeAlias = Callable[[fx.Node, Any], Any]  # a node of an exported program, and the importer with `env` and `block_builder`
@@ -30,6 +31,16 @@ def _extreme(operator: Any) -> Converter:
         return importer.block_builder.emit(operator(importer.env[node.args[0]], dims, _argument(node, 2, "keepdim", False)))
 
     return convert
+
+
+def _quotient(node: fx.Node, importer: Any) -> Any:
+    """A quotient, rounded or not; a number becomes a constant of the tensor's type, for which the importer takes 32 bits."""
+    dtype = str(node.meta["val"].dtype).removeprefix("torch.")
+    mode = node.kwargs.get("rounding_mode", "floor" if "floor" in str(node.target) else None)
+    operands = [importer.env[a] if isinstance(a, fx.Node) else relax.const(a, dtype) for a in node.args[:2]]
+    divide = relax.op.floor_divide if mode == "floor" else relax.op.divide
+    result = divide(*(relax.op.astype(a, dtype) for a in operands))
+    return importer.block_builder.emit(relax.op.trunc(result) if mode == "trunc" and dtype.startswith("float") else result)
 
 
 def _running(start: Any, combine: Any) -> Converter:
@@ -180,9 +191,13 @@ OPERATORS: Mapping[str, Converter] = MappingProxyType(
     {
         "amax.default": _extreme(relax.op.max),
         "amin.default": _extreme(relax.op.min),
+        **importer_scatter.OPERATORS,
         "col2im.default": _fold,
         "cumsum.default": _running(0, tvm.te.sum),
         "cumprod.default": _running(1, tvm.te.comm_reducer(lambda x, y: x * y, lambda dtype: tvm.tirx.const(1, dtype), name="product")),
+        "div.Tensor_mode": _quotient,
+        "floor_divide.default": _quotient,
+        "grid_sampler_2d.default": importer_sample.grid_sample,
         "index.Tensor": _index,
         "native_group_norm.default": _group_norm,
         "sort.default": _sort,

@@ -1,17 +1,23 @@
 """Work of a kernel, from its workload alone: nominal operations and bytes."""
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from billhook.ir.block_sparse import CONV, LINEAR
 from billhook.ir.grids import QUINT8
+from billhook.ir.grouped_matmul import NAME as GROUPED
+from billhook.ir.reference import run_calls
 from billhook.ir.workload import Arg, Call, Ref, Workload
 
 from .operators import MOVES
 
 _LAYOUT = "billhook.layout"
+_HEAVY = (
+    *("aten.conv", "aten.linear", "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product"),
+    *(CONV, LINEAR, GROUPED),
+)
 
 
 def kernel_flops(workload: Workload) -> int:
@@ -20,14 +26,10 @@ def kernel_flops(workload: Workload) -> int:
         output = math.prod(workload.output.shape)
         shapes: list[tuple[int, ...]] = [t.shape for t in workload.inputs] + [workload.output.shape] * len(workload.calls)
         return _operations(workload.anchor, shapes, output) + output * sum(not _is_move(c) for c in workload.calls[1:])
-    shapes = [t.shape for t in workload.inputs]
-    values = [torch.empty(t.shape, dtype=_computed(t.dtype), device="meta") for t in workload.inputs]
-    total = 0
-    for call in workload.calls:
-        values.append(_result(call, values))
-        shapes.append(tuple(values[-1].shape))
-        total += _operations(call, shapes, math.prod(shapes[-1]))
-    return total
+    values = run_calls(workload.calls, [torch.empty(t.shape, dtype=_computed(t.dtype), device="meta") for t in workload.inputs])
+    shapes = [tuple(v.shape) for v in values]
+    results = shapes[len(workload.inputs) :]
+    return sum(_operations(call, shapes, math.prod(result)) for call, result in zip(workload.calls, results, strict=True))
 
 
 def kernel_bytes(workload: Workload) -> int:
@@ -52,9 +54,7 @@ def _is_move(call: Call) -> bool:
 
 def _is_light(call: Call) -> bool:
     """Whether a call costs its result's elements only."""
-    return not call.op.startswith(
-        ("aten.conv", "aten.linear", CONV, LINEAR, "aten.matmul", "aten.bmm", "aten.mm", "aten.addmm", "aten.scaled_dot_product")
-    )
+    return not call.op.startswith(_HEAVY)
 
 
 def _known(workload: Workload, call: Call) -> bool:
@@ -82,7 +82,7 @@ def _operations(call: Call, shapes: list[tuple[int, ...]], output: int) -> int:
         return 2 * output * math.prod(operands[1][1:])
     if name == "linear":
         return 2 * output * operands[1][-1]
-    if name in {"matmul", "bmm", "mm"}:
+    if name in {"matmul", "bmm", "mm"} or call.op == GROUPED:
         return 2 * output * operands[0][-1]
     if name in {"addmm", "baddbmm"}:
         return 2 * output * operands[1][-1]
@@ -90,17 +90,3 @@ def _operations(call: Call, shapes: list[tuple[int, ...]], output: int) -> int:
         query, key, value = operands[:3]
         return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
     return max(output, *(math.prod(s) for s in operands))
-
-
-def _result(call: Call, values: list[torch.Tensor]) -> torch.Tensor:
-    def value(arg: Arg) -> Any:
-        if isinstance(arg, Ref):
-            return values[arg.index]
-        return [value(a) for a in arg] if isinstance(arg, tuple) else arg
-
-    if call.op == _LAYOUT:
-        return values[cast("Ref", call.args[0]).index]
-    function: Any = torch.ops
-    for part in call.op.split("."):
-        function = getattr(function, part)
-    return function(*(value(a) for a in call.args), **{k: value(v) for k, v in call.kwargs})

@@ -1,12 +1,18 @@
 """What workloads and networks compute, by interpreting their calls with torch: the reference that every kernel must equal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 
-from .block_sparse import OPERATORS
+from . import block_sparse, grouped_matmul
 from .network import Network
 from .workload import Arg, Call, Ref, Workload
+
+OPERATORS: Mapping[str, Callable[..., torch.Tensor]] = MappingProxyType(
+    {**block_sparse.OPERATORS, grouped_matmul.NAME: grouped_matmul.grouped_matmul}
+)
+"""What workloads may call beside ATen operators."""
 
 _LAYOUT = "billhook.layout"  # changes only where elements lie in memory, so it is the identity on logical tensors
 

@@ -1,13 +1,14 @@
 """Inference normal form: the graph that kernels are made from.
 
 What only training needs is gone, what is constant is computed, writes in place are values, batch norms are folded, recurrent
-layers are unrolled, every call returns one tensor and every operator has one spelling.
+layers are unrolled, complex numbers are pairs of real ones, every call returns one tensor and every operator has one spelling.
 """
 
 from torch import fx
 
 from .normalise_affine import fold_affine, fold_batchnorm
 from .normalise_attention import recognise_attention, recognise_causal
+from .normalise_complex import use_real_numbers
 from .normalise_constants import fold_constants
 from .normalise_draft import Example, draft_of
 from .normalise_inplace import functionalise
@@ -35,6 +36,7 @@ def normalise_for_inference(graph: fx.GraphModule, example: Example | None = Non
     functionalise(draft)
     drop_identities(draft)
     spell_literals(draft)
+    use_real_numbers(draft)
     drop_identities(draft)
     fold_batchnorm(draft)
     settle_moves(draft)

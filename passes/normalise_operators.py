@@ -29,11 +29,13 @@ _SAME_SHAPE = RESHAPES | {
 
 
 def drop_identities(draft: Draft) -> None:
-    """Remove calls that return their first argument unchanged in inference, and assertions."""
+    """Remove calls that return an argument unchanged in inference, and assertions."""
     for node in draft.calls():
         name = operator_of(node)
         if "_assert" in name:
             draft.graph.erase_node(node)
+        elif name == "aten.slice_scatter" and shape_of(node) == shape_of(cast("fx.Node", node.args[1])):
+            draft.replace(node, cast("fx.Node", node.args[1]))  # nothing is left of what it is put into
         elif _is_identity(node, name):
             source = tensor_args(node)[0]
             draft.replace(node, source)

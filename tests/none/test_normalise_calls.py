@@ -38,6 +38,15 @@ def test_a_tensor_that_is_filled_in_parts_becomes_a_value() -> None:
     assert not {"copy_", "copy", "fill_", "zero_"} & set(calls(graph))
 
 
+def test_a_write_over_a_whole_view_leaves_nothing_of_it() -> None:
+    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+        y = self.a(x)
+        y[:, 0:] += x[:, :4].exp()
+        return y
+
+    check(Function(run, a=nn.Linear(4, 4)), torch.randn(3, 4), ops=["linear", "exp", "add"])
+
+
 def test_a_written_view_without_an_inverse_is_refused() -> None:
     def run(self: Any, x: torch.Tensor) -> torch.Tensor:
         y = self.a(x)
@@ -119,3 +128,37 @@ def test_a_shape_that_depends_on_data_is_refused_with_that_reason() -> None:
     graph.output(graph.call_function(torch.ops.aten.nonzero.default, (x,)))
     with pytest.raises(CaptureError, match=r"node nonzero.* the shape of its result depends on data; .* mask"):
         normalise_for_inference(fx.GraphModule(nn.Module(), graph))
+
+
+def test_complex_numbers_become_pairs_of_real_ones() -> None:
+    def run(self: Any, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        z = torch.view_as_complex(self.a(x).unflatten(-1, (3, 2)))
+        turned = z * torch.polar(torch.ones(4, 3), self.angle)[None] - 0.5 * z.conj()
+        by = torch.complex(x[..., :3].cos(), x[..., 3:].sin())
+        other = torch.polar(x[..., :3].exp(), x[..., 3:]).transpose(0, 1).unsqueeze(2)[:, 1:].expand(4, 1, 2, 3)
+        both = torch.cat([turned * by, x[..., :3] * z], -1)[..., None, 1:5]
+        return torch.view_as_real(both).flatten(2), both.real + both.imag, other.abs(), torch.view_as_real(-other.select(-1, -1))
+
+    graph = check(Function(run, a=nn.Linear(6, 6), angle=torch.randn(4, 3)), torch.randn(2, 4, 6))
+    assert not any(n.meta["val"].is_complex() for n in graph.graph.nodes if n.op != "output")
+
+
+def test_a_rotation_by_a_table_is_pointwise() -> None:
+    def run(self: Any, x: torch.Tensor) -> torch.Tensor:
+        z = torch.view_as_complex(x.unflatten(-1, (3, 2)))
+        return torch.view_as_real(z * torch.polar(torch.ones(4, 3), self.angle)).flatten(-2)
+
+    check(Function(run, angle=torch.randn(4, 3)), torch.randn(2, 4, 6), ops=["reshape", "flip", "mul", "mul", "add", "reshape"])
+
+
+def test_complex_outputs_and_operators_without_a_real_form_are_refused() -> None:
+    def spectrum(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft(x).abs()
+
+    def bare(_: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return torch.view_as_complex(x.unflatten(-1, (3, 2)))
+
+    with pytest.raises(CaptureError, match=r"node .*fft.* has no real form; write it with real ones"):
+        normal(Function(spectrum), torch.randn(2, 6))
+    with pytest.raises(CaptureError, match=r"output view_as_complex is complex; return torch.view_as_real"):
+        normal(Function(bare), torch.randn(2, 6))

@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from billhook.costmodel.partition import partition
 from billhook.costmodel.work import kernel_bytes, kernel_flops
 from billhook.ir.capture import capture
+from billhook.ir.grouped_matmul import NAME, grouped_matmul
 from billhook.ir.target import Target
 from billhook.ir.workload import Call, Ref, TensorType, Workload
 from billhook.passes.normalise import normalise_for_inference
@@ -35,6 +36,21 @@ def test_attention_counts_both_products_and_its_moves_nothing() -> None:
             return nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 5, 24)
 
     assert flops(Attention(), torch.randn(2, 5, 72)) == [2 * (2 * 4 * 5) * 5 * (6 + 6)]
+
+
+def test_rows_in_groups_count_one_matrix_for_each_row() -> None:
+    types = TensorType((10, 6)), TensorType((4, 6, 5)), TensorType((4,), "int32")
+    grouped = Call(NAME, (Ref(0), Ref(1), Ref(2)))
+    doubled = Call("aten.neg.default", (Ref(0),)), Call(NAME, (Ref(3), Ref(1), Ref(2)))
+    roles = "activation", "parameter", "activation"
+    assert kernel_flops(Workload(types, roles, (grouped,), TensorType((10, 5)))) == 2 * 10 * 6 * 5
+    assert kernel_flops(Workload(types, roles, doubled, TensorType((10, 5)))) == 2 * 10 * 6 * 5 + 10 * 6
+
+
+def test_rows_in_groups_go_through_their_group_s_matrix() -> None:
+    x, weight, ends = torch.randn(9, 4), torch.randn(4, 4, 3), torch.tensor([2, 2, 7, 8], dtype=torch.int32)
+    expected = torch.cat([x[:2] @ weight[0], x[2:7] @ weight[2], x[7:8] @ weight[3], torch.zeros(1, 3)])
+    torch.testing.assert_close(grouped_matmul(x, weight, ends), expected)
 
 
 def test_a_network_counts_what_torch_counts() -> None:

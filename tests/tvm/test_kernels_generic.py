@@ -6,6 +6,7 @@ from kernel_workloads import ZEN4, WorkloadBuilder, wrong
 from billhook.codegen import generic, lower
 from billhook.codegen.importer import import_workload
 from billhook.ir.errors import MeasureError
+from billhook.ir.grouped_matmul import NAME as GROUPED
 from billhook.ir.workload import TensorType, Workload
 
 
@@ -115,6 +116,63 @@ def _scattered() -> Workload:
     return b.finish(4, 9)
 
 
+def _one_hot() -> Workload:
+    """Numbers that are data would be checked; here they are places, so that none is out of range."""
+    b = WorkloadBuilder()
+    places = b.call("aten.argmax.default", b.tensor(5, 4), 1, False)
+    table = b.call("aten.one_hot.default", places, 4)
+    b.call("aten.to.dtype", table, "torch.float32", False, False, None)
+    return b.finish(5, 4)
+
+
+def _written(op: str) -> Workload:
+    """The two largest of every row, written or added to some columns of a wider tensor, with pointwise calls before and behind."""
+    b = WorkloadBuilder()
+    x, y = b.tensor(6, 8), b.tensor(7, 8)
+    order = b.call("aten.argsort.default", x, -1, True)
+    places = b.call("aten.slice.Tensor", order, 1, 0, 2, 1)
+    given = 0.5 if op.endswith("value") else b.call("aten.relu.default", x)
+    wide = b.call("aten.neg.default", y)
+    z = b.call(f"aten.{op}", wide, 1, places, given)
+    b.call("aten.exp.default", z)
+    return b.finish(7, 8)
+
+
+def _counted(bins: int, low: int, high: int) -> Workload:
+    b = WorkloadBuilder()
+    places = b.call("aten.argmax.default", b.tensor(9, 4), 1, False)
+    numbers = b.call("aten.to.dtype", places, "torch.float32", False, False, None)
+    b.call("aten.histc.default", numbers, bins, low, high)
+    return b.finish(bins)
+
+
+def _divided(mode: str) -> Workload:
+    b = WorkloadBuilder()
+    places = b.call("aten.argsort.default", b.tensor(3, 8), -1, False)
+    below = b.call("aten.sub.Tensor", places, 4, alpha=1)
+    b.call("aten.div.Tensor_mode", below, 3, rounding_mode=mode)
+    return b.finish(3, 8, dtype="int64")
+
+
+def _sampled(interpolation: int, padding: int, aligned: bool) -> Workload:
+    """An image of three channels at places of which many are outside it."""
+    b = WorkloadBuilder()
+    b.call("aten.grid_sampler.default", b.tensor(2, 3, 5, 7), b.tensor(2, 4, 6, 2), interpolation, padding, aligned)
+    return b.finish(2, 3, 4, 6)
+
+
+def _grouped_rows(behind: int) -> Workload:
+    """Rows sorted into groups of data-dependent size; some rows may be behind the last."""
+    b = WorkloadBuilder()
+    x, weight, scores = b.tensor(10, 6), b.parameter(4, 6, 5), b.tensor(10 - behind, 4)
+    group = b.call("aten.argmax.default", scores, 1, False)
+    numbers = b.call("aten.to.dtype", group, "torch.float32", False, False, None)
+    counts = b.call("aten.histc.default", numbers, 4, 0, 3)
+    ends = b.call("aten.cumsum.default", counts, 0, dtype="torch.int32")
+    b.call(GROUPED, x, weight, ends)
+    return b.finish(10, 5)
+
+
 CASES = {
     "attention": _attention(False),
     "causal": _attention(True),
@@ -137,6 +195,19 @@ CASES = {
     "windows": _windows(),
     "folded": _folded(),
     "bare-group-norm": _bare_group_norm(),
+    "one-hot": _one_hot(),
+    "written": _written("scatter.src"),
+    "written-value": _written("scatter.value"),
+    "written-sum": _written("scatter_add.default"),
+    "counted": _counted(4, 0, 3),
+    "counted-outside": _counted(2, 1, 2),
+    "divided-down": _divided("floor"),
+    "divided-towards-zero": _divided("trunc"),
+    "sampled": _sampled(0, 0, True),
+    "sampled-at-borders": _sampled(0, 1, False),
+    "sampled-nearest": _sampled(1, 0, False),
+    "grouped-rows": _grouped_rows(behind=0),
+    "grouped-rows-behind": _grouped_rows(behind=3),
 }
 
 
