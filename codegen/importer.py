@@ -61,7 +61,18 @@ def _decompositions() -> Any:
 
 
 def single_function(module: Any, workload: Workload, target: Any) -> Any:
-    """The module's main function, legalised and fused into one TIR function whatever operators it has (intermediates stay inside)."""
+    """The module's main function, legalised and fused into one TIR function whatever operators it has (intermediates stay inside).
+
+    MeasureError if TVM cannot.
+    """
+    try:
+        return _single_function(module, workload, target)
+    except RuntimeError as error:
+        around = " and what is around it" if len(workload.calls) > 1 else ""
+        raise MeasureError(f"TVM cannot make a kernel of {workload.anchor.op}{around}: {_first_line(error)}") from error
+
+
+def _single_function(module: Any, workload: Workload, target: Any) -> Any:
     with target:
         module = relax.transform.LegalizeOps()(module)
     module = relax.transform.ConvertToDataflow()(_without_constants(module))
@@ -73,10 +84,7 @@ def single_function(module: Any, workload: Workload, target: Any) -> Any:
         with builder.dataflow():
             result = builder.emit_output(relax.Call(fused, inputs))
         builder.emit_func_output(result)
-    try:
-        merged = relax.transform.FuseTIR()(builder.get())
-    except RuntimeError as error:
-        raise MeasureError(f"TVM cannot fuse {workload.anchor.op} and what is around it: {_first_line(error)}") from error
+    merged = relax.transform.FuseTIR()(builder.get())
     return next(f for v, f in merged.functions.items() if v.name_hint == "fused" and isinstance(f, tvm.tirx.PrimFunc))
 
 

@@ -43,6 +43,16 @@ def _quotient(node: fx.Node, importer: Any) -> Any:
     return importer.block_builder.emit(relax.op.trunc(result) if mode == "trunc" and dtype.startswith("float") else result)
 
 
+def _clamp(node: fx.Node, importer: Any) -> Any:
+    """Not below one number nor above another; for integers the importer takes an infinity where one is not given."""
+    x, dtype = importer.env[node.args[0]], str(node.meta["val"].dtype).removeprefix("torch.")
+    for operator, place, name in ((relax.op.maximum, 1, "min"), (relax.op.minimum, 2, "max")):
+        bound = _argument(node, place, name, None)
+        if bound is not None:
+            x = importer.block_builder.emit(operator(x, relax.const(bound, dtype)))
+    return x
+
+
 def _running(start: Any, combine: Any) -> Converter:
     """A sum or product of all elements up to each: of n elements n*n/2 steps, which vectorise."""
 
@@ -192,6 +202,7 @@ OPERATORS: Mapping[str, Converter] = MappingProxyType(
         "amax.default": _extreme(relax.op.max),
         "amin.default": _extreme(relax.op.min),
         **importer_scatter.OPERATORS,
+        "clamp.default": _clamp,
         "col2im.default": _fold,
         "cumsum.default": _running(0, tvm.te.sum),
         "cumprod.default": _running(1, tvm.te.comm_reducer(lambda x, y: x * y, lambda dtype: tvm.tirx.const(1, dtype), name="product")),

@@ -3,7 +3,7 @@
 import pytest
 from kernel_workloads import ZEN4, WorkloadBuilder, wrong
 
-from billhook.codegen import generic, lower
+from billhook.codegen import generic, importer, lower
 from billhook.codegen.importer import import_workload
 from billhook.ir.errors import MeasureError
 from billhook.ir.grouped_matmul import NAME as GROUPED
@@ -146,6 +146,13 @@ def _counted(bins: int, low: int, high: int) -> Workload:
     return b.finish(bins)
 
 
+def _clamped(low: int | None, high: int | None) -> Workload:
+    b = WorkloadBuilder()
+    places = b.call("aten.argsort.default", b.tensor(3, 8), -1, False)
+    b.call("aten.clamp.default", places, low, high)
+    return b.finish(3, 8, dtype="int64")
+
+
 def _divided(mode: str) -> Workload:
     b = WorkloadBuilder()
     places = b.call("aten.argsort.default", b.tensor(3, 8), -1, False)
@@ -201,6 +208,9 @@ CASES = {
     "written-sum": _written("scatter_add.default"),
     "counted": _counted(4, 0, 3),
     "counted-outside": _counted(2, 1, 2),
+    "clamped": _clamped(2, 5),
+    "clamped-above": _clamped(None, 4),
+    "clamped-below": _clamped(3, None),
     "divided-down": _divided("floor"),
     "divided-towards-zero": _divided("trunc"),
     "sampled": _sampled(0, 0, True),
@@ -223,3 +233,12 @@ def test_half_precision_is_refused_clearly() -> None:
     with pytest.raises(MeasureError, match="use float32"):
         import_workload(workload)
     assert lower.candidates(workload, ZEN4) == ()
+
+
+def test_what_tvm_cannot_fuse_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    workload = CASES["written-value"]
+    names = ("scatter.value",)
+    monkeypatch.setattr(importer, "OPERATORS", {n: c for n, c in importer.OPERATORS.items() if n not in names})
+    with pytest.raises(MeasureError, match=r"TVM cannot make a kernel of aten.argsort.default and what is around it: \S") as caught:
+        generic.unscheduled.__wrapped__(workload, ZEN4)
+    assert "\n" not in str(caught.value)
