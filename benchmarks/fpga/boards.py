@@ -20,9 +20,9 @@ from .task import NETWORKS
 
 def run_boards(rows: Rows, say: Callable[[str], None]) -> None:
     """A row for each network and board."""
-    for name, make in NETWORKS.items():
+    for name, case in NETWORKS.items():
         torch.manual_seed(0)
-        program, _ = run_passes(capture(make().eval(), (torch.zeros(1, 3, 32, 32),), {}), ANALYSIS)
+        program, _ = run_passes(capture(case.make().eval(), (torch.zeros(1, 3, 32, 32),), {}), ANALYSIS)
         layers = network_layers(dense_partition(program, fpga_target("any", None)).network)
         for board in BOARDS:
             best = search(layers, board)[0]

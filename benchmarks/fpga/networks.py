@@ -17,11 +17,10 @@ from billhook.compiler.fpga import FpgaOptions, compile_fpga, quality
 from billhook.compiler.fpga_result import FpgaResult
 from billhook.passes.cut import cut_graph
 
-from .task import NETWORKS, Digits, accuracy, train
+from .task import NETWORKS, Case, Digits, accuracy, train
 
 BOARD = "pynq-z2"
 SHARE = 0.5  # of the dense network's cycles
-STEPS, TUNING = 200, 80
 IMAGES = 3  # simulated per network
 TEST = 200  # for accuracy
 
@@ -29,17 +28,19 @@ TEST = 200  # for accuracy
 def run_networks(rows: Rows, cache: Path, say: Callable[[str], None]) -> None:
     """Train each network, compile it dense and pruned, and add a row for each."""
     data, held_out = Digits(train=True), Digits(train=False)
-    for name, make in NETWORKS.items():
+    for name, case in NETWORKS.items():
+        if all(rows.find(part="network", network=name, share=share) for share in (1.0, SHARE)):
+            continue
         torch.manual_seed(0)
-        model = make()
-        train(model, data, STEPS)
+        model = case.make()
+        train(model, data, case.steps, fresh=case.fresh)
         say(f"{name}: trained, accuracy {accuracy(model, held_out, TEST):.3f}")
         for share in (1.0, SHARE):
             if rows.find(part="network", network=name, share=share) is not None:
                 continue
 
-            def tune(pruned: nn.Module, _dense: nn.Module) -> None:
-                train(pruned, data, TUNING, rate=1e-3)
+            def tune(pruned: nn.Module, _dense: nn.Module, case: Case = case) -> None:
+                train(pruned, data, case.tuning, rate=1e-3, fresh=case.fresh)
 
             options = FpgaOptions(find_board(BOARD), share, data=data.batches(32), finetune=tune)
             result = compile_fpga(model, data.pictures[:1], options, cache)

@@ -15,12 +15,14 @@ from billhook.codegen.fpga.boards import Board, find_board
 from billhook.codegen.fpga.kernels import network_layers
 from billhook.codegen.fpga.lowering import QuantisedNetwork, quantise_network
 from billhook.codegen.fpga.pricing import Pricer
+from billhook.codegen.fpga.program import Program as Machine
 from billhook.codegen.fpga.search import Design, design_of, search
 from billhook.codegen.fpga.simulator import simulator
-from billhook.codegen.fpga.verify import check
+from billhook.codegen.fpga.verify import check, predicted_cycles
 from billhook.costmodel.partition import Partition
 from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
+from billhook.ir.network import Network
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
@@ -29,16 +31,19 @@ from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss, split
 from billhook.passes.constraints import Constraint
 from billhook.passes.cut import cut_graph
-from billhook.passes.prune import carry_out
+from billhook.passes.plan_choice import repair, repaired_loss
+from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
+from billhook.passes.rescore import rescored
 from billhook.passes.saliency import Data, Scores
 from billhook.passes.saliency_criteria import chosen_criterion, score_axes
 
 from .fpga_cost import dense_partition, fpga_target
-from .fpga_prune import Allocation, best_allocation
+from .fpga_prune import Allocation, allocate, best_allocation
 from .fpga_result import FpgaResult, IntegerNetwork
 
 _DESIGNS = 4  # designs for which sizes are allocated
+_AIMS = 3  # allocations besides the first, each aiming lower
 _SAMPLES = 64  # for calibration
 _BATCHES = 16  # for scores
 
@@ -80,15 +85,15 @@ def compile_fpga(
     plan, chosen, budget = Plan({}), dense, None
     if options.cycles < 1:
         budget = round(options.cycles * dense.cycles)
-        allocation = _allocation(program, parts, designs, options, budget)
+        allocation = _fit(program, parts, designs, options, budget, example)
         plan, chosen = allocation.plan, allocation.design
     pruned = carry_out(program, plan)
     if plan.kept:
+        if options.data is not None:
+            repair(program, pruned, _data(options))
         recover(pruned.model, model, options.data, options.finetune, options.loss, progress)
-    network = dense_partition(pruned.program, fpga_target(options.board.name, chosen.accelerator)).network
-    quantised = quantise_network(network, calibration_samples(options.data, example))
     pricer = Pricer(chosen.accelerator, options.board.memory)
-    machine = assemble(quantised, pricer)
+    network, quantised, machine = _assembled(pruned, pricer, options, example)
     final = design_of(chosen.accelerator, network_layers(network), options.board, pricer)
     sample = next(iter(calibration_samples(options.data, example)))
     checked = None
@@ -114,11 +119,54 @@ def _designs(parts: Partition, options: FpgaOptions, progress: Progress) -> tupl
     return search(layers, options.board, progress)
 
 
-def _allocation(program: Program, parts: Partition, designs: Sequence[Design], options: FpgaOptions, budget: int) -> Allocation:
-    scores = fpga_scores(program, options)
+def _fit(
+    program: Program, parts: Partition, designs: Sequence[Design], options: FpgaOptions, budget: int, example: torch.Tensor
+) -> Allocation:
+    """Sizes and a design of which the assembled program is within the budget, for which the allocation may have to aim lower.
+
+    It prices layers; the program also copies and requantises maps between them. Raises BudgetError.
+    """
     tried = distinct_arrays(designs)[:_DESIGNS]
     pricers = {d.accelerator: Pricer(d.accelerator, options.board.memory) for d in tried}
-    return best_allocation(program, parts, tried, pricers, scores, budget, options.constraints)
+
+    def best(scores: Scores, goal: int) -> Allocation:
+        return best_allocation(program, parts, tried, pricers, scores, goal, options.constraints)
+
+    scores, goal = fpga_scores(program, options), budget
+    found = best(scores, goal)
+    if options.data is not None:
+        scores = _less_lost(program, parts, found, pricers[found.design.accelerator], scores, budget, options)
+        found = best(scores, goal)
+    for _ in range(_AIMS):
+        pricer = pricers[found.design.accelerator]
+        machine = _assembled(carry_out(program, found.plan), pricer, options, example)[2]
+        taken = predicted_cycles(machine, options.board.memory)
+        if taken <= budget:
+            break
+        goal = goal * budget // taken
+        found = best(scores, goal)
+    return found
+
+
+def _less_lost(
+    program: Program, parts: Partition, plain: Allocation, pricer: Pricer, scores: Scores, budget: int, options: FpgaOptions
+) -> Scores:
+    """The plain scores, or those taken anew on the way to the budget if their plan loses less once it is repaired (decision 0018)."""
+    design, data = plain.design, _data(options)
+
+    def allocated(found: Scores, cycles: float) -> Allocation:
+        return allocate(program, parts, design, pricer, found, round(cycles), options.constraints)
+
+    anew = rescored(_criterion(options), program, scores, data, lambda s, c: allocated(s, c).sizes, budget, design.cycles)
+    losses = [repaired_loss(program, a.plan, data) for a in (plain, allocated(anew, budget))]
+    return anew if losses[1] < losses[0] else scores
+
+
+def _assembled(pruned: Pruned, pricer: Pricer, options: FpgaOptions, example: torch.Tensor) -> tuple[Network, QuantisedNetwork, Machine]:
+    """The cut network's kernels, the same in integers, and the accelerator's program."""
+    network = dense_partition(pruned.program, fpga_target(options.board.name, pricer.accelerator)).network
+    quantised = quantise_network(network, calibration_samples(options.data, example))
+    return network, quantised, assemble(quantised, pricer)
 
 
 def distinct_arrays(designs: Iterable[Design]) -> tuple[Design, ...]:
@@ -131,9 +179,18 @@ def distinct_arrays(designs: Iterable[Design]) -> tuple[Design, ...]:
 
 def fpga_scores(program: Program, options: FpgaOptions) -> Scores:
     """Saliency by the chosen criterion: by default taylor with data, l2 without."""
-    module = cut_graph(program, Plan({}))
-    data = Data(options.data, options.loss, _BATCHES) if options.data is not None else None
-    return score_axes(chosen_criterion(options.criterion, data=data is not None), program, module, data)
+    data = _data(options) if options.data is not None else None
+    return score_axes(_criterion(options), program, cut_graph(program, Plan({})), data)
+
+
+def _data(options: FpgaOptions) -> Data:
+    """The batches that plans are scored, judged and repaired by."""
+    assert options.data is not None
+    return Data(options.data, options.loss, _BATCHES)
+
+
+def _criterion(options: FpgaOptions) -> str:
+    return chosen_criterion(options.criterion, data=options.data is not None)
 
 
 def calibration_samples(data: Loader | None, example: torch.Tensor, count: int = _SAMPLES) -> Iterable[torch.Tensor]:

@@ -61,6 +61,11 @@ def _layers(program: Program, simulated: Simulated, memory: Memory) -> tuple[tup
     return tuple((n, c, p) for n, (c, p) in found.items())
 
 
+def predicted_cycles(program: Program, memory: Memory) -> int:
+    """Of all steps of the accelerator for one sample, by the cycle model."""
+    return sum(step_cycles(step, program.accelerator, memory) for _, step in program.steps if isinstance(step, Step))
+
+
 def accelerated_macs(network: QuantisedNetwork) -> int:
     """Multiply-adds of the layers that the accelerator runs."""
     return sum(o.shape.macs for o in network.operations if isinstance(o, Layer))

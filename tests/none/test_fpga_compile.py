@@ -8,9 +8,14 @@ from fpga_cases import SMALL, Block, built, samples
 
 import billhook as bh
 from billhook.codegen.fpga.bundle import is_fpga_bundle, verify_fpga
-from billhook.compiler.fpga import FpgaOptions, board_named, compile_fpga
+from billhook.codegen.fpga.pricing import Pricer
+from billhook.compiler.fpga import FpgaOptions, board_named, compile_fpga, fpga_scores
+from billhook.compiler.fpga_cost import dense_partition, fpga_target
+from billhook.compiler.fpga_prune import allocate
 from billhook.compiler.fpga_result import TOLERANCE, FpgaResult
 from billhook.ir.errors import OptionError
+from billhook.passes.plan_choice import repaired_loss
+from billhook.passes.saliency import Data
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,19 @@ def test_a_budget_of_cycles_is_met_in_the_simulator(cache: Path, tmp_path: Path)
     assert "cycles" in str(result)
     assert "assumed; not run on a board" in str(result)
     assert " ms" not in str(result)
+
+
+def test_with_data_no_plan_is_taken_that_loses_more_than_that_by_plain_scores() -> None:
+    data = [(torch.cat(samples()), torch.arange(4) % 5)]
+    board = board_named("fpga:ulx3s")
+    options = FpgaOptions(board, 0.5, SMALL, data)
+    found = compile_fpga(block(), samples()[0], options, None)
+    scores, design = fpga_scores(found.program, options), found.dense
+    parts = dense_partition(found.program, fpga_target(board.name, SMALL))
+    plain = allocate(found.program, parts, design, Pricer(SMALL, board.memory), scores, round(0.5 * design.cycles))
+    batches = Data(data, options.loss, 1)
+    assert plain.cycles <= 0.5 * design.cycles
+    assert repaired_loss(found.program, found.pruned.plan, batches) <= repaired_loss(found.program, plain.plan, batches) + 1e-6
 
 
 def test_the_one_interface_reaches_the_board(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
