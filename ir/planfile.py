@@ -74,7 +74,8 @@ class PlanFile(BaseModel):
     form: "module" where the pruned network is the user's own class, "graph" where it is an fx GraphModule.
     inputs: what the network was traced with, or null if those were not plain tensors.
     graph_sha256: of the dense graph's text; dense_sha256: of the dense weights; weights_sha256: of the file
-    model.safetensors beside, which holds the pruned weights. versions: of what wrote it.
+    model.safetensors beside, which holds the pruned weights. factored: weights of layers that became two before the cut.
+    versions: of what wrote it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,6 +86,7 @@ class PlanFile(BaseModel):
     graph_sha256: Sha256
     dense_sha256: Sha256
     weights_sha256: Sha256
+    factored: tuple[str, ...] = ()
     versions: Mapping[str, str]
 
     def kept(self) -> dict[str, tuple[int, ...]]:
@@ -146,6 +148,7 @@ def write_plan(stage: Path, plan: Plan, program: Program, module: torch.nn.Modul
         graph_sha256=graph_digest(program),
         dense_sha256=digest(program.state()),
         weights_sha256=file_digest(stage / WEIGHTS),
+        factored=program.factored,
         versions=versions(),
     )
     (stage / PLAN).write_text(_format(content), encoding="utf-8")
@@ -233,6 +236,8 @@ def _format(content: PlanFile) -> str:
     """JSON with one line per axis: a plan is read by people and compared by diff."""
     data = content.model_dump(mode="json")
     axes: Mapping[str, Any] = data.pop("axes")
+    if not content.factored:  # as it was written before there were any
+        data.pop("factored")
     lines = ",\n".join(f"    {json.dumps(name)}: {json.dumps(cut)}" for name, cut in axes.items())
     head = json.dumps(data, indent=2)[:-2]
     return head + ',\n  "axes": {\n' + lines + "\n  }\n}\n"

@@ -11,6 +11,8 @@ from .axis import Axis
 from .dims import Dim
 from .errors import AxisError
 
+FACTORED = "factored"  # in a graph's meta: names of the weights that are the outer one of two factors (`passes.low_rank`)
+
 
 @dataclass(frozen=True, slots=True)
 class SizeOf:
@@ -69,6 +71,11 @@ class Program:
     axes: tuple[Axis, ...] = ()
     edits: Mapping[str, Edit] = field(default_factory=dict[str, Edit])
     reads: tuple[Read, ...] = ()
+
+    @property
+    def factored(self) -> tuple[str, ...]:
+        """Names of the weights whose layers are two here, and one in the user's model."""
+        return tuple(self.graph.meta.get(FACTORED, ()))
 
     def axis(self, name: str) -> Axis:
         """The axis with this name or alias. Raises AxisError with the nearest names."""

@@ -54,6 +54,8 @@ def _own_class(
 ) -> tuple[torch.nn.Module | None, str]:
     if program.model is None or isinstance(program.model, torch.fx.GraphModule):
         return None, "the program has no module class of its own"
+    if program.factored:
+        return None, "low-rank layers are two, which the class's forward code does not know"
     if any(size == 0 for size in plan.sizes().values()):
         return None, "a branch is removed whole, which the class's forward code does not know"
     sliced: dict[int, torch.Tensor] = {}
