@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from billhook.goals import make_goals
 from billhook.ir.capture import capture
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan, make_plan
@@ -18,6 +19,7 @@ from billhook.options import Budget, MemoryBudget, default_database
 from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss
 from billhook.passes.constraints import Constraint
+from billhook.passes.low_rank import implant_by_name
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig
@@ -51,14 +53,17 @@ def compile(  # noqa: A001
     example_inputs: Any,
     *,
     target: str | Target = "llvm",
-    latency: Budget | float | str = 0.5,
+    latency: Budget | float | str | None = None,
     data: Loader | None = None,
     evaluate: Callable[[nn.Module], float] | None = None,
     finetune: FinetuneConfig | Finetune | None = None,
     loss: Loss | None = None,
     criterion: str | None = None,
     preset: str | None = None,
+    objective: str = "importance",
+    retain: float | str | None = None,
     memory: MemoryBudget | float | str | None = None,
+    weights: MemoryBudget | float | str | None = None,
     score_batches: int = 16,
     probe_batches: int = 2,
     peers: Sequence[str] = ("torch eager",),
@@ -73,12 +78,15 @@ def compile(  # noqa: A001
     """Cut a trained network to a measured latency budget and compile it.
 
     example_inputs: a tensor or a tuple; their shapes are those of the compiled network. latency: 0.5 or "50%" of the best dense latency
-    (ours and the peers'), or "12ms". data: batches (inputs, target), for scores and recovery; without data, weights are scored by magnitude
-    and nothing is trained. finetune: a config, or a function (model, dense model) that trains the first in place. loss: (output, target) ->
-    scalar, cross entropy by default. evaluate: model -> number, for the report. preset: a method of the literature in place of our
-    allocation ("halp", "smcp", "mdp", "nvit", "netadapt", "uniform", "flops"; docs/criteria.md), with its criterion unless one is named.
-    memory: "2MB", or 0.5 or "50%" of the dense network's: the most that the values between kernels may take in a build, kept exactly
-    besides the latency. constraints: such as "uniform(*.qkv.out.0)" or `bh.divisible("*.mlp.*", 64)`, kept exactly
+    (ours and the peers'), or "12ms"; half by default. data: batches (inputs, target), for scores and recovery; without data, weights are
+    scored by magnitude and nothing is trained. finetune: a config, or a function (model, dense model) that trains the first in place.
+    loss: (output, target) -> scalar, cross entropy by default. evaluate: model -> number, for the report. preset: a method of the
+    literature in place of our allocation ("halp", "smcp", "mdp", "nvit", "netadapt", "uniform", "flops"; docs/criteria.md), with its
+    criterion unless one is named. objective: "importance", the most within the limits; or "latency" or "memory", the least that retains a
+    share of the importance (retain: 0.9 or "90%") within the others; the least latency has to be below the dense one where no limit is
+    given. memory: "2MB", or 0.5 or "50%" of the dense network's: the most that the values between kernels may take in a build, kept exactly
+    besides the latency. weights: the same for the bytes of weights. constraints: such as "uniform(*.qkv.out.0)" or
+    `bh.divisible("*.mlp.*", 64)`, kept exactly
     (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many each probe of
     the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`) on which kernels and
     networks are measured instead of here; its own processor is then the target, and no peers take part. precision: "bf16" stores values and
@@ -93,8 +101,9 @@ def compile(  # noqa: A001
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     shared: dict[str, Any] = {"data": data, "evaluate": evaluate, "finetune": finetune, "loss": loss, "criterion": criterion}
-    shared |= {"preset": preset, "memory": memory, "constraints": constraints, "device": device, "sparsity": sparsity}
-    store, what = database or default_database({}), (model, example_inputs, target, latency)
+    shared |= {"preset": preset, "constraints": constraints, "device": device, "sparsity": sparsity}
+    sought = make_goals(latency, objective=objective, retain=retain, memory=memory, weights=weights, preset=preset, sparsity=sparsity)
+    store, what = database or default_database({}), (model, example_inputs, target, sought)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board
 
@@ -112,7 +121,7 @@ def load(folder: str | Path, model_factory: Callable[[], nn.Module]) -> nn.Modul
     """
     saved = load_plan(Path(folder))
     args, kwargs = saved.example()
-    program = trace(model_factory(), args, kwargs)
+    program = implant_by_name(trace(model_factory(), args, kwargs), saved.factored)
     pruned = carry_out(program, saved.plan(program))
     module = pruned.model if saved.form == "module" else pruned.program.graph
     load_weights(Path(folder), module)

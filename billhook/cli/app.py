@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from billhook import options
+from billhook.goals import WHOLE, Goals, parse_objective
+from billhook.ir.errors import OptionError
 from billhook.passes.constraints import parse_constraint
 
 from . import db, device, fpga, jobs
@@ -53,6 +55,19 @@ MemoryOption = Annotated[
         help="Most memory of values between kernels: 2MB, or a share (50%) of the dense network's.",
         show_default=False,
     ),
+]
+LatencyOption = Annotated[
+    str | None,
+    typer.Option(metavar="BUDGET", help="Share of the best dense latency (50%) or a time (12ms).", show_default=False),
+]
+ObjectiveOption = Annotated[
+    str, typer.Option(metavar="NAME", help="The most importance within the limits, or the least latency or memory that keeps --retain.")
+]
+RetainOption = Annotated[
+    str | None, typer.Option(metavar="SHARE", help="Importance that least latency or memory has to keep: 90%.", show_default=False)
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(metavar="BUDGET", help="Most bytes of weights: 2MB, or a share (50%) of the dense ones.", show_default=False)
 ]
 SparsityOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Sparse layers too: blocks (of columns) or patterns (of taps).", show_default=False)
@@ -142,14 +157,17 @@ def front(
 def compile_(
     model: ModelArgument,
     example: ExampleOption,
-    latency: Annotated[str, typer.Option(metavar="BUDGET", help="Share of the best dense latency (50%) or a time (12ms).")],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write; made anew, or replaced if it is a result.")],
+    latency: LatencyOption = None,
     data: DataOption = None,
     target: TargetOption = "llvm",
     threads: Annotated[int, typer.Option(metavar="N", min=1, help="Threads of one inference.")] = 1,
     criterion: CriterionOption = None,
     preset: PresetOption = None,
+    objective: ObjectiveOption = "importance",
+    retain: RetainOption = None,
     memory: MemoryOption = None,
+    weights: WeightsOption = None,
     evaluate: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> accuracy in [0, 1].")] = None,
     finetune: Annotated[str | None, typer.Option(metavar="REF", help="Function model -> None that trains it in place.")] = None,
     constraint: ConstraintOption = None,
@@ -165,12 +183,11 @@ def compile_(
         data=_reference(data, "--data"),
         evaluate=_reference(evaluate, "--evaluate"),
         finetune=_reference(finetune, "--finetune"),
-        budget=options.parse_budget(latency),
+        goals=_goals(latency, objective, retain, memory, weights),
         target=target,
         threads=threads,
         criterion=criterion,
         preset=_preset(preset),
-        memory=options.parse_memory(memory) if memory is not None else None,
         constraints=tuple(parse_constraint(text) for text in constraint or ()),
         device=device_,
         precision=precision,
@@ -221,6 +238,19 @@ def doctor(database: DatabaseOption = None) -> None:
 
 def _reference(text: str | None, option: str) -> options.Reference | None:
     return options.parse_reference(text, option) if text is not None else None
+
+
+def _goals(latency: str | None, objective: str, retain: str | None, memory: str | None, weights: str | None) -> Goals:
+    """What `compile` seeks, each option by the name that it has here; what excludes what is said by the job."""
+    sought = parse_objective(objective, retain)
+    if latency is None and sought.name != "latency":
+        raise OptionError("--latency: give the budget, such as 50% or 12ms; only --objective latency goes without")
+    return Goals(
+        options.parse_budget(latency) if latency is not None else WHOLE,
+        sought,
+        options.parse_memory(memory) if memory is not None else None,
+        options.parse_memory(weights, "--weights") if weights is not None else None,
+    )
 
 
 def _preset(name: str | None) -> str | None:

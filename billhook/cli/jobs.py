@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from billhook import options, progress
+from billhook.goals import Goals
 from billhook.ir.errors import OptionError
 
 from .places import simulator_cache
@@ -31,12 +32,11 @@ class CompileJob:
     data: options.Reference | None
     evaluate: options.Reference | None
     finetune: options.Reference | None
-    budget: options.Budget
+    goals: Goals
     target: str
     threads: int
     criterion: str | None
     preset: str | None
-    memory: options.MemoryBudget | None
     constraints: "tuple[Constraint, ...]"
     device: str | None
     precision: str
@@ -96,12 +96,15 @@ def run_compile(job: CompileJob) -> int:
             threads=job.threads,
             criterion=job.criterion,
             preset=job.preset,
-            memory=job.memory,
+            objective=job.goals.objective.name,
+            retain=job.goals.objective.retain,
+            memory=job.goals.memory,
+            weights=job.goals.weights,
             constraints=job.constraints,
             device=job.device,
             precision=job.precision,
             sparsity=job.sparsity,
-            latency=job.budget,
+            latency=job.goals.latency,
             data=data,
             evaluate=evaluate,
             finetune=finetune,

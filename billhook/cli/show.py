@@ -21,8 +21,9 @@ def show_result(result: Any, out: Path) -> None:
         console.print("[yellow]too noisy[/]: the final measurement varies more than the gate allows; repeat it on a quieter machine")
     if result.noisy_kernels:
         console.print(f"[yellow]too noisy[/]: {result.noisy_kernels} of {result.reuse.wanted} kernels; see billhook db list")
-    if getattr(result, "memory", None) is not None:
-        console.print(str(result.memory))
+    for name in ("memory", "weights", "attained"):
+        if getattr(result, name, None) is not None:
+            console.print(str(getattr(result, name)))
     console.print(f"wrote {out}/ and {out / 'report.html'}")
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from billhook.ir.latency import Latency
-from billhook.options import Budget, parse_budget
 
 TOLERANCE = 0.03  # of the budget: what repeated measurements of one network differ by
 
@@ -20,8 +19,3 @@ class BudgetedLatency:
     def met(self) -> bool:
         """Whether the measured latency is within the budget, up to `TOLERANCE`."""
         return self.measured.seconds <= self.budget * (1 + TOLERANCE)
-
-
-def as_budget(value: Budget | float | str) -> Budget:
-    """A budget from `0.5` or "50%" (a share of the best dense latency) or "12ms". Raises OptionError."""
-    return value if isinstance(value, Budget) else parse_budget(value, "latency")

@@ -16,7 +16,7 @@ from billhook.codegen.tuner import Tuner
 from billhook.costmodel.activation_memory import ActivationMemory, activation_memory
 from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
 from billhook.costmodel.measured import MeasuredCosts, Reuse
-from billhook.costmodel.network_cost import NetworkCost, Overhead
+from billhook.costmodel.network_cost import Kernel, NetworkCost, Overhead
 from billhook.costmodel.partition import Partition, partition
 from billhook.costmodel.sample import Conditions
 from billhook.costmodel.selection import Run
@@ -122,10 +122,12 @@ class Engine:
 
     def network_cost(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> NetworkCost:
         """The latency of the program's network as a function of its axis sizes."""
-        model = self._width_model(program)
+        return NetworkCost(self.kernels(program, candidates), candidates, self.costs, kernel_flops, Overhead(DISPATCH))
+
+    def kernels(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> tuple[Kernel, ...]:
+        """The kernels of the program's network as functions of its axes, in the engine's precision."""
         removable = [name for name, sizes in candidates.items() if 0 in sizes]
-        kernels = kernels_of(model, self.target, {BATCH: batch_size(program)}, removable)
-        return NetworkCost(kernels, candidates, self.costs, kernel_flops, Overhead(DISPATCH))
+        return kernels_of(self._width_model(program), self.target, {BATCH: batch_size(program)}, removable)
 
     def activation_memory(self, program: Program, candidates: Mapping[str, Sequence[int]]) -> ActivationMemory:
         """The bytes between the kernels of the program's network as a function of its axis sizes."""

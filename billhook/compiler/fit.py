@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from billhook.costmodel.calibration import Calibration, calibrate
 from billhook.costmodel.network_cost import NetworkCost
@@ -10,6 +11,7 @@ from billhook.ir.latency import Latency
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
+from billhook.passes.allocation_budgets import ExtraBudget, with_budgets
 from billhook.passes.candidate_sizes import dense_sizes, uniform_sizes, whole_sizes
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
@@ -44,6 +46,9 @@ class Round:
     measured: Latency
 
 
+Found: TypeAlias = tuple[Round, Solution, Pruned, Build]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """The plan that was accepted, with its proof, its build, and the way to it."""
@@ -68,7 +73,10 @@ class Values:
 
 
 class Fitter:
-    """Chooses sizes for budgets, with values and costs fixed. limited: adds to a problem the further limits that `rule` keeps."""
+    """Chooses sizes for budgets, with values and costs fixed.
+
+    limited: adds to a problem the further limits that `rule` keeps. budgets: further limits of every problem.
+    """
 
     def __init__(
         self,
@@ -80,9 +88,11 @@ class Fitter:
         uniform: Sequence[tuple[str, ...]] = (),
         rule: Rule = solve,
         limited: Callable[[Problem], Problem] = lambda problem: problem,
+        budgets: Sequence[ExtraBudget] = (),
     ) -> None:
         self.engine, self.program, self.values, self.cost, self.candidates = engine, program, values, cost, candidates
         self.whole, self.uniform, self.rule, self._limited = dense_sizes(program), uniform, rule, limited
+        self._budgets = budgets
         self.pairs: list[tuple[Latency, Latency]] = []
         self._keep_one: list[tuple[str, ...]] = []
         self._flow = data_flow(program)
@@ -120,11 +130,16 @@ class Fitter:
 
     def front(self) -> Front:
         """Every budget at once, with the costs as known by now, within the further limits."""
-        return front(self._limited(self._problem()))
+        return front(self.problem())
+
+    def problem(self) -> Problem:
+        """The problem with the costs as known by now, within all limits."""
+        return self._limited(self._problem())
 
     def _problem(self) -> Problem:
         tables = self.cost.tables(self.candidates, self.calibration)
-        return width_problem(self.program, self.values.worth, self.candidates, tables, keep_one=self._keep_one, uniform=self.uniform)
+        problem = width_problem(self.program, self.values.worth, self.candidates, tables, keep_one=self._keep_one, uniform=self.uniform)
+        return with_budgets(problem, self.candidates, self._budgets)
 
     def _solve(self, goal: float) -> Solution:
         while True:
@@ -140,14 +155,15 @@ class Fitter:
         return pruned, self.engine.build(pruned.program.graph, self.program.example)
 
 
-def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
+def fit(fitter: Fitter, budget: float, measure: MeasureBuild, gain: Callable[[Solution], float] = lambda found: found.value) -> Fitted:
     """Solve, cut, build, measure, and aim anew between what was measured, until the latency is in [CLOSE, 1] x budget.
 
-    At most `ROUNDS` times, and `MORE` times where nothing is within [FAR, 1] x budget by then; the most valuable plan that is within
-    the budget is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that is reachable.
+    At most `ROUNDS` times, and `MORE` times where nothing is within [FAR, 1] x budget by then; of the plans within the budget the one of
+    most `gain`, by default the most valuable, is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that
+    is reachable.
     """
     rounds: list[Round] = []
-    best: tuple[Round, Solution, Pruned, Build] | None = None
+    best: Found | None = None
     margin = MARGIN
     for turn in range(ROUNDS + MORE):
         if turn >= ROUNDS:
@@ -165,7 +181,7 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
         pruned, build = fitter.cut(solution.sizes)
         measured = measure(build)
         rounds.append(Round(solution.sizes, goal, predicted, measured))
-        if measured.seconds <= budget and (best is None or solution.value > best[1].value):
+        if measured.seconds <= budget and (best is None or gain(solution) > gain(best[1])):
             best = rounds[-1], solution, pruned, build
         if CLOSE * budget <= measured.seconds <= budget:
             break
@@ -173,6 +189,36 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild) -> Fitted:
     if best is None:
         reached = min(rounds, key=lambda r: r.measured.seconds)
         raise BudgetError(f"the budget of {budget * 1e3:.3f} ms was missed: the nearest plan takes {reached.measured}; allow more")
+    return _fitted(fitter, best, rounds)
+
+
+def fit_fastest(fitter: Fitter, cap: float, measure: MeasureBuild) -> Fitted:
+    """The same for a rule that seeks the least latency: solve, cut, build, measure, until its plan is one that was measured before.
+
+    At most `ROUNDS` times, with the kernels' costs as they are known by then; the fastest is taken. Raises BudgetError where it takes
+    longer than `cap` seconds.
+    """
+    rounds: list[Round] = []
+    best: Found | None = None
+    for _ in range(ROUNDS):
+        solution = fitter.solve(cap)
+        if any(solution.sizes == r.sizes for r in rounds):
+            break
+        predicted = fitter.expect(solution.sizes)
+        pruned, build = fitter.cut(solution.sizes)
+        rounds.append(Round(solution.sizes, cap, predicted, measure(build)))
+        if best is None or rounds[-1].measured.seconds < best[0].measured.seconds:
+            best = rounds[-1], solution, pruned, build
+        fitter.learn(solution.sizes, rounds[-1].measured)
+    assert best is not None
+    if best[0].measured.seconds > cap:
+        raise BudgetError(
+            f"the least latency that retains the floor is {best[0].measured}, above {cap * 1e3:.3f} ms; lower the floor, or allow more"
+        )
+    return _fitted(fitter, best, rounds)
+
+
+def _fitted(fitter: Fitter, best: Found, rounds: Sequence[Round]) -> Fitted:
     chosen, solution, pruned, build = best
     return Fitted(
         pruned.plan, solution, chosen.predicted, chosen.measured, pruned, build, fitter.front(), fitter.calibration, tuple(rounds)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from billhook.goals import Goals
 from billhook.ir.errors import OptionError
 from billhook.ir.progress import Progress
 from billhook.ir.target import Target
@@ -16,7 +17,6 @@ from billhook.passes.batches import Loader, Loss
 from billhook.passes.constraints import Constraint, parse_constraint
 from billhook.passes.recover import Finetune, FinetuneConfig
 
-from .budget import as_budget
 from .fpga import FpgaOptions, board_named, compile_fpga
 from .fpga_result import FpgaResult
 
@@ -25,7 +25,7 @@ def compile_for_board(
     model: nn.Module,
     example_inputs: Any,
     target: str | Target,
-    budget: Budget | float | str,
+    goals: Goals,
     *,
     data: Loader | None,
     evaluate: Callable[[nn.Module], float] | None,
@@ -33,7 +33,6 @@ def compile_for_board(
     loss: Loss | None,
     criterion: str | None,
     preset: str | None,
-    memory: object,
     constraints: Sequence[str | Constraint],
     device: str | None,
     sparsity: str | None,
@@ -47,11 +46,14 @@ def compile_for_board(
         raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
     if sparsity is not None:
         raise OptionError(f"--sparsity {sparsity}: an array multiplies whole tiles and has no sparse layers; leave it out")
-    if memory is not None:
-        raise OptionError(f"memory {memory}: a board's memories are limits of its own; leave it out")
+    for name, limit in (("memory", goals.memory), ("weights", goals.weights)):
+        if limit is not None:
+            raise OptionError(f"{name} {limit}: a board's memories are limits of its own; leave it out")
+    if goals.objective.retain is not None:
+        raise OptionError(f"objective {goals.objective.name}: a board's allocation takes a share of cycles, not a floor; leave it out")
     options = FpgaOptions(
         board_named(target.mcpu if isinstance(target, Target) else target),
-        share_of_cycles(as_budget(budget)),
+        share_of_cycles(goals.latency),
         data=data,
         finetune=finetune,
         loss=loss or F.cross_entropy,

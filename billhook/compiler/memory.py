@@ -15,6 +15,7 @@ from billhook.passes.saliency import Scores
 from billhook.passes.width_problem import plan_of
 
 from .engine import Engine
+from .fit import Rule
 
 STEP = 0.98  # of the limit for the sums of what is alive, where a plan takes more: at least so much less
 
@@ -32,16 +33,22 @@ class ActivationBytes:
 
 
 class MemoryRule:
-    """Our allocation with a limit on activation memory: a rule for the closed loop."""
+    """Our allocation, or another rule of sizes for seconds, with a limit on activation memory: a rule for the closed loop."""
 
     def __init__(
-        self, engine: Engine, program: Program, scores: Scores, candidates: Mapping[str, Sequence[int]], budget: MemoryBudget
+        self,
+        engine: Engine,
+        program: Program,
+        scores: Scores,
+        candidates: Mapping[str, Sequence[int]],
+        budget: MemoryBudget,
+        rule: Rule = solve,
     ) -> None:
-        self._engine, self._program, self._scores = engine, program, scores
+        self._engine, self._program, self._scores, self._rule = engine, program, scores, rule
         self._known: dict[frozenset[tuple[str, int]], int] = {}
         self._moments: tuple[str, ...] = ()
         self.dense = self.planned({})
-        self._limit = MemoryLimit(engine.activation_memory(program, candidates), candidates, budget.bytes(self.dense))
+        self.limit = MemoryLimit(engine.activation_memory(program, candidates), candidates, budget.bytes(self.dense))
 
     def __call__(self, problem: Problem, goal: float, /) -> Solution:
         """The best sizes for a goal in seconds whose build stays within the limit.
@@ -49,18 +56,18 @@ class MemoryRule:
         A build takes at least what is alive at once, by which the allocation is solved, and often more: then that has to be less. The bound
         is that of the first solution, so the gap includes what the planner wastes. Raises BudgetError where no plan meets both.
         """
-        limit, bound = self._limit, None
+        limit, bound = self.limit, None
         while True:
-            found, self._moments = solve_within_memory(problem, goal, limit, solve, self._moments)
+            found, self._moments = solve_within_memory(problem, goal, limit, self._rule, self._moments)
             bound = found.bound if bound is None else bound
             planned = self.planned(found.sizes)
-            if planned <= self._limit.bytes:
+            if planned <= self.limit.bytes:
                 return replace(found, bound=bound, gap=relative_gap(found.value, bound))
-            limit = replace(limit, bytes=limit.bytes * min(self._limit.bytes / planned, STEP))
+            limit = replace(limit, bytes=limit.bytes * min(self.limit.bytes / planned, STEP))
 
     def limited(self, problem: Problem) -> Problem:
         """The problem with the limit at the moments that have mattered so far: for the front."""
-        return bounded(problem, self._limit, self._moments)
+        return bounded(problem, self.limit, self._moments)
 
     def planned(self, sizes: Mapping[str, int]) -> int:
         """Bytes that a build with these sizes allocates for the values between its kernels."""
@@ -72,4 +79,4 @@ class MemoryRule:
 
     def report(self, network: Network) -> ActivationBytes:
         """The three numbers for a network that was built."""
-        return ActivationBytes(self._limit.bytes, self._engine.backend.activation_bytes(network), self.dense)
+        return ActivationBytes(self.limit.bytes, self._engine.backend.activation_bytes(network), self.dense)

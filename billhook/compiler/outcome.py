@@ -19,9 +19,11 @@ from .compare import OURS, Comparison, KernelTime
 from .engine import Build
 from .fit import Fitted
 from .memory import ActivationBytes
+from .objective import Attained
 from .precision import PRECISIONS, Precision
 from .roofline import Peaks
 from .stages import Stages
+from .weights import WeightBytes
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Outcome:
     model: trainable, fine-tuned. oracle_error: of the cut against the masked network, on the example. quality: what the
     user's evaluate function said of "dense" and "pruned". reuse: how many of the kernels that it needed the database had.
     processor: what measured the kernels and our builds; peaks: the most that it can do, None for a remote device.
-    noisy_kernels: how many of the kernels have no trustworthy latency. memory: None where it was not limited.
+    noisy_kernels: how many of the kernels have no trustworthy latency. memory, weights: None where it was not limited.
+    attained: what was minimised, where that was the objective; its proof then stands in place of the solution's.
     """
 
     budget: Budget
@@ -60,6 +63,8 @@ class Outcome:
     noisy_kernels: int
     precision: Precision = PRECISIONS["fp32"]
     memory: ActivationBytes | None = None
+    weights: WeightBytes | None = None
+    attained: Attained | None = None
     sparse: Sparse = field(default_factory=Sparse)
 
     @property

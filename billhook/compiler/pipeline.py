@@ -12,13 +12,14 @@ from torch.nn import functional as F
 from billhook.codegen.backend import backend_of, target_named
 from billhook.costmodel.network_cost import NetworkCost
 from billhook.devices import OWN, Device, find_device
+from billhook.goals import HALF, WHOLE_MEMORY, Goals, make_goals
 from billhook.ir.capture import capture
 from billhook.ir.errors import DataError, OptionError
 from billhook.ir.passes import run_passes
 from billhook.ir.plan import Plan
 from billhook.ir.progress import Progress
 from billhook.ir.target import Target
-from billhook.options import Budget, MemoryBudget, parse_memory
+from billhook.options import Budget
 from billhook.passes.allocate import solve
 from billhook.passes.allocation_presets import Preset
 from billhook.passes.analyse import ANALYSIS
@@ -37,18 +38,20 @@ from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
 
 from .bench import DeviceBench, LocalBench, open_device
-from .budget import BudgetedLatency, as_budget
+from .budget import BudgetedLatency
 from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
-from .fit import Fitted, Fitter, Rule, Values, fit, uniform_at
+from .fit import Fitted, Fitter, Rule, Values, fit, fit_fastest, uniform_at
 from .memory import MemoryRule
+from .objective import Attained, LeastLatency, LeastMemory
 from .outcome import Sparse
 from .preset import chosen_preset, measured_loss, preset_rule
 from .result import Result
 from .roofline import measure_peaks
 from .sparsify import Sparsifier, check_sparsity, widths_budget
 from .stages import Stages
+from .weights import WeightLimit
 
 PROBES = 2  # each round of probes is around the plan of the one before, the first around a uniform cut
 
@@ -60,7 +63,7 @@ class Job:
     model: nn.Module
     example: tuple[tuple[Any, ...], Mapping[str, Any]]
     target: Target
-    budget: Budget
+    goals: Goals
     data: Loader | None
     evaluate: Callable[[nn.Module], float] | None
     finetune: FinetuneConfig | Finetune | None
@@ -75,7 +78,11 @@ class Job:
     precision: str = "fp32"
     preset: Preset | None = None
     sparsity: str | None = None
-    memory: MemoryBudget | None = None
+
+    @property
+    def budget(self) -> Budget:
+        """Of latency."""
+        return self.goals.latency
 
 
 class Compiler:
@@ -92,6 +99,8 @@ class Compiler:
         self.fitter: Fitter | None = None
         self.contest: Contest | DeviceContest | None = None
         self.memory: MemoryRule | None = None
+        self.least: LeastLatency | LeastMemory | None = None
+        self.weights: WeightLimit | None = None
 
     def run(self) -> Result:
         """All stages. Raises BudgetError, DataError, MeasureError."""
@@ -106,11 +115,11 @@ class Compiler:
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
             widths = budget if self.job.sparsity is None else widths_budget(budget, comparison.ours_dense.seconds)
         with self.stages.stage("saliency"):
-            values = self.values(cost, widths / comparison.ours_dense.seconds)
-        fitter = self._fitter(values, cost)
+            values = self.values(cost, self._share(widths / comparison.ours_dense.seconds))
+        fitter = self._fitter(values, cost, dense)
         fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
-            fitted = fit(fitter, widths, contest.of_build)
+            fitted = self._fit(fitter, widths, contest)
         self._repair(fitted.pruned)
         fitted, sparse = self._sparse(fitted, budget, contest)
         with self.stages.stage("recover"), masked(fitted.pruned.model, sparse.chosen):
@@ -175,16 +184,38 @@ class Compiler:
             with self.stages.stage("repair"):
                 repair(self.program, pruned, Data(job.data, job.loss, job.score_batches, self.progress))
 
-    def _fitter(self, values: Values, cost: NetworkCost) -> Fitter:
-        fixed = self.engine, self.program, values, cost, self.candidates, self.uniform
-        if self.job.memory is None:
-            return Fitter(*fixed, self._rule(values, cost))
-        self.memory = MemoryRule(self.engine, self.program, values.scores, self.candidates, self.job.memory)
-        return Fitter(*fixed, self.memory, self.memory.limited)
+    def _share(self, share: float) -> float:
+        """Of the dense latency, where axes are weighed: what is asked for, or half where the latency is what is sought."""
+        return min(share, HALF.amount) if self.job.goals.objective.name == "latency" else share
+
+    def _fitter(self, values: Values, cost: NetworkCost, dense: Build) -> Fitter:
+        fixed, goals = (self.engine, self.program, values, cost, self.candidates, self.uniform), self.job.goals
+        if goals.weights is not None:
+            self.weights = WeightLimit(self.engine, self.program, self.candidates, dense.network, goals.weights)
+        budgets = () if self.weights is None else (self.weights.budget,)
+        rule = self._rule(values, cost)
+        if goals.memory is None and goals.objective.name != "memory":
+            return Fitter(*fixed, rule, budgets=budgets)
+        self.memory = MemoryRule(self.engine, self.program, values.scores, self.candidates, goals.memory or WHOLE_MEMORY, rule)
+        if goals.objective.name != "memory":
+            return Fitter(*fixed, self.memory, self.memory.limited, budgets)
+        self.least = LeastMemory(goals.objective, self.memory)
+        return Fitter(*fixed, self.least, budgets=budgets)
+
+    def _fit(self, fitter: Fitter, budget: float, contest: Contest | DeviceContest) -> Fitted:
+        """The closed loop for the job's objective."""
+        if isinstance(self.least, LeastLatency):
+            return fit_fastest(fitter, budget, contest.of_build)
+        if isinstance(self.least, LeastMemory):
+            return fit(fitter, budget, contest.of_build, self.least.gain)
+        return fit(fitter, budget, contest.of_build)
 
     def _rule(self, values: Values, cost: NetworkCost) -> Rule:
         """How sizes are chosen: by our exact allocation, or as the job's preset does."""
         job = self.job
+        if job.goals.objective.name == "latency":
+            self.least = LeastLatency(job.goals.objective)
+            return self.least
         if job.preset is None:
             return solve
         loss = None if job.data is None else measured_loss(self.program, values.scores, job.data, job.loss, job.probe_batches)
@@ -225,7 +256,14 @@ class Compiler:
             precision=self.engine.precision,
             sparse=sparse,
             memory=self.memory.report(build.network) if self.memory is not None else None,
+            weights=self.weights.report(build.network) if self.weights is not None else None,
+            attained=self._attained(fitted),
         )
+
+    def _attained(self, fitted: Fitted) -> Attained | None:
+        if self.least is None or self.fitter is None:
+            return None
+        return self.least.attained(self.fitter.problem(), fitted.solution.sizes)
 
     def _kernel_times(self, build: Build, contest: Contest | DeviceContest) -> tuple[KernelTime, ...]:
         if isinstance(contest, DeviceContest):
@@ -242,7 +280,7 @@ def make_job(
     model: nn.Module,
     example_inputs: Any,
     target: str | Target,
-    latency: Budget | float | str,
+    latency: Goals | Budget | float | str,
     *,
     data: Loader | None,
     evaluate: Callable[[nn.Module], float] | None,
@@ -259,15 +297,14 @@ def make_job(
     precision: str = "fp32",
     preset: str | None = None,
     sparsity: str | None = None,
-    memory: MemoryBudget | float | str | None = None,
 ) -> Job:
-    """Check and complete the options; a device is asked what it is. Raises OptionError, DataError, DeviceError."""
+    """Check and complete the options; a device is asked what it is. latency: or all goals. Raises OptionError, DataError, DeviceError."""
     _check_data(finetune, data)
     method, scored_by = chosen_preset(preset, criterion, data=data is not None)  # a wrong name is said at once, not after minutes
     remote = find_device(database, device) if device is not None else None
     machine = find_target(target, threads) if remote is None else device_target(remote, target, threads)
     return Job(
-        *(model, (_arguments(example_inputs), {}), machine, as_budget(latency)),
+        *(model, (_arguments(example_inputs), {}), machine, latency if isinstance(latency, Goals) else make_goals(latency)),
         *(data, evaluate, finetune, loss or F.cross_entropy, scored_by),
         *(score_batches, probe_batches, tuple(peers), database),
         preset=method,
@@ -275,20 +312,12 @@ def make_job(
         device=remote,
         precision=_precision(precision, remote),
         sparsity=check_sparsity(sparsity, machine, precision),
-        memory=_memory(memory, preset),
     )
 
 
 def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None) -> None:
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
-
-
-def _memory(given: MemoryBudget | float | str | None, preset: str | None) -> MemoryBudget | None:
-    """The limit on activation memory. Presets know no limit but latency."""
-    if given is not None and preset is not None:
-        raise OptionError(f"memory {given}: preset {preset} keeps no limit but the latency; leave one of them out")
-    return given if given is None or isinstance(given, MemoryBudget) else parse_memory(given, "memory")
 
 
 def _arguments(given: Any) -> tuple[Any, ...]:

@@ -1,6 +1,7 @@
 """From a result to its record: everything that the report shows."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,6 +25,7 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
     """The record of a compilation; `more` overrides or adds fields (accuracies, seeds, notes, ...)."""
     machine = this_machine(PACKAGES)
     latency, comparison, solution = result.latency, result.comparison, result.fitted.solution
+    proof = proof_of(result)
     dense = sum(p.numel() for p in result.program.model.parameters()) if result.program.model is not None else 0
     fields: dict[str, Any] = {
         "title": title,
@@ -39,8 +41,8 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
         "predicted_interval_s": (latency.predicted.low, latency.predicted.high),
         **_runtimes("dense", comparison.dense),
         **_runtimes("pruned", comparison.pruned),
-        "allocation_gap": solution.gap,
-        "certificate": certificate(solution),
+        "allocation_gap": proof.gap,
+        "certificate": proof.text,
         "front": front_points(result.front, solution),
         "axes": axis_rows(result.program, result.plan),
         "kernels": kernel_rows(result),
@@ -57,6 +59,21 @@ def make_record(result: Outcome, title: str, **more: Any) -> Record:
         "environment": environment(result),
     }
     return Record(**{**fields, **more})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How far from the best the plan can be at most, and why, in one sentence."""
+
+    gap: float
+    text: str
+
+
+def proof_of(result: Outcome) -> Proof:
+    """Of the objective that the job had."""
+    if result.attained is not None:
+        return Proof(result.attained.gap, str(result.attained))
+    return Proof(result.fitted.solution.gap, certificate(result.fitted.solution))
 
 
 def certificate(solution: Solution) -> str:
@@ -117,6 +134,7 @@ def _integer_check(result: Outcome) -> tuple[Check, ...]:
 def checks(result: Outcome) -> tuple[Check, ...]:
     """What was verified on the way."""
     error, latency, most = result.build.error, result.latency, result.precision.tolerance
+    proof = proof_of(result)
     off = latency.predicted.seconds / latency.measured.seconds - 1
     return (
         Check(
@@ -131,7 +149,7 @@ def checks(result: Outcome) -> tuple[Check, ...]:
             detail=f"relative error {result.oracle_error:.1e}",
         ),
         Check(name="prediction", passed=abs(off) <= 0.05, detail=f"predicted {off:+.1%} of measured, at most 5%"),
-        Check(name="allocation is optimal", passed=result.fitted.solution.gap <= 1e-3, detail=certificate(result.fitted.solution)),
+        Check(name="allocation is optimal", passed=proof.gap <= 1e-3, detail=proof.text),
     )
 
 
@@ -145,8 +163,7 @@ def notes(result: Outcome) -> tuple[str, ...]:
     if result.noisy_kernels:
         found.append(f"{result.noisy_kernels} of {result.reuse.wanted} kernels: too noisy, so the predictions with them are uncertain")
     found += sparse_notes(result)
-    if result.memory is not None:
-        found.append(str(result.memory))
+    found += [str(limit) for limit in (result.memory, result.weights) if limit is not None]
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
     return (*found, f"calibration: {result.fitted.calibration}", f"database: {result.reuse}")

@@ -13,6 +13,7 @@ from billhook.codegen.host import host_target
 from billhook.codegen.memory_plan import activation_bytes, allocated_bytes
 from billhook.compiler.engine import Engine
 from billhook.compiler.memory import MemoryRule
+from billhook.compiler.weights import network_weight_bytes
 from billhook.costmodel.partition import partition
 from billhook.costmodel.static_cost import Roofline, static_tables
 from billhook.ir.errors import OptionError
@@ -72,8 +73,14 @@ def test_the_planner_has_the_last_word(tmp_path: Path) -> None:
             assert found.value <= found.bound <= loose.bound * (1 + 1e-9)
 
 
-def test_a_compilation_keeps_the_limit(tmp_path: Path) -> None:
-    result = bh.compile(tiny(), example(), latency="90%", memory="60%", database=tmp_path / "m.sqlite", peers=())
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Kernels are measured once for all compilations here."""
+    return tmp_path_factory.mktemp("measured") / "m.sqlite"
+
+
+def test_a_compilation_keeps_the_limit(database: Path) -> None:
+    result = bh.compile(tiny(), example(), latency="90%", memory="60%", database=database, peers=())
     assert result.memory is not None
     assert result.memory.planned <= result.memory.limit == 0.6 * result.memory.dense
     assert result.memory.planned == activation_bytes(result.build.network)
@@ -84,3 +91,34 @@ def test_a_compilation_keeps_the_limit(tmp_path: Path) -> None:
 def test_presets_keep_no_such_limit() -> None:
     with pytest.raises(OptionError, match="preset halp keeps no limit but the latency"):
         bh.compile(tiny(), example(), preset="halp", criterion="l2", memory="60%")
+
+
+def test_least_latency_that_retains_a_floor_within_all_limits(database: Path) -> None:
+    """One call with an objective, its floor, and limits on memory and weights, each kept in what was built."""
+    result = bh.compile(*(tiny(), example()), objective="latency", retain="70%", memory="90%", weights="80%", database=database, peers=())
+    assert result.attained is not None
+    assert result.memory is not None
+    assert result.weights is not None
+    assert 0.7 - 1e-9 <= result.attained.share < 1
+    assert result.attained.gap <= 2e-3
+    assert result.memory.planned <= result.memory.limit
+    assert result.weights.taken <= result.weights.limit == 0.8 * result.weights.dense
+    assert result.weights.taken == network_weight_bytes(result.build.network)
+    record = result.record()
+    assert record.certificate == str(result.attained)
+    assert str(result.weights) in record.notes
+
+
+def test_least_memory_that_retains_a_floor(database: Path) -> None:
+    loose, tight = (
+        bh.compile(tiny(), example(), objective="memory", retain=share, latency="95%", database=database, peers=())
+        for share in ("40%", "70%")
+    )
+    for result, share in ((loose, 0.4), (tight, 0.7)):
+        assert result.attained is not None
+        assert result.attained.share >= share - 1e-9
+        assert result.memory is not None
+        assert result.memory.planned <= result.memory.dense
+    assert loose.attained is not None
+    assert tight.attained is not None
+    assert loose.attained.amount < tight.attained.amount
