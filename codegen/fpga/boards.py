@@ -36,7 +36,8 @@ class Board:
         return Resources(dsp, int(r.bram * CEILING["bram"]), int(r.lut * CEILING["lut"]), int(r.flip_flops * CEILING["flip_flops"]))
 
 
-# Resources: FINN's table for the Xilinx parts, nextpnr's report for ECP5. Clocks of Xilinx boards and all memories are assumptions.
+# Resources: FINN's table for the Xilinx parts, nextpnr's report for ECP5. Clocks and memories are assumptions; that of ULX3S is what a 4x4
+# array was routed at.
 BOARDS = (
     Board("zcu102", "xczu9eg-ffvb1156-2-e", "xcup", Resources(2520, 1824, 274000, 548000), 250.0, (16, 8), Memory(40, 12, shared=True)),
     Board("zcu104", "xczu7ev-ffvc1156-2-e", "xcup", Resources(1728, 610, 230000, 460000), 250.0, (16, 8), Memory(40, 12, shared=True)),
@@ -46,9 +47,9 @@ BOARDS = (
         "LFE5U-85F-6BG381C",
         "ecp5",
         Resources(156, 208, 83640, 83640),
-        80.0,
+        50.0,
         (4,),
-        Memory(12, 4, shared=True, interval=2, page_bytes=1024, page_cycles=6, refresh_period=624, refresh_cycles=6),
+        Memory(12, 4, shared=True, interval=2, page_bytes=1024, page_cycles=6, refresh_period=390, refresh_cycles=6),
     ),
 )
 

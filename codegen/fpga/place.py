@@ -34,7 +34,7 @@ class Placed:
     tools: str
 
 
-def place_and_route(accelerator: Accelerator, seed: int = 1, goal: float = 80.0, limit: int | None = None) -> Placed:
+def place_and_route(accelerator: Accelerator, seed: int = 1, goal: float = 50.0, limit: int | None = None) -> Placed:
     """Place and route on an ECP5-85; takes minutes. goal: MHz that the tool aims at. limit: seconds of processor time for it.
 
     Raises ToolchainError where a tool is missing, fails, comes to the limit (saying how far it got), or finds no place for the design.

@@ -43,7 +43,7 @@ def test_a_bundle_is_complete_and_says_what_its_figures_are(bundle: Path) -> Non
         "plan.json",
     ):
         assert name in manifest["files"]
-    assert manifest["clock"] == {"mhz": 80.0, "is": "assumed"}
+    assert manifest["clock"] == {"mhz": 50.0, "is": "assumed"}
     assert manifest["cycles"]["simulated"] > 0
     assert "not run on a board" in (bundle / "README.md").read_text()
 
