@@ -73,6 +73,7 @@ def compile(  # noqa: A001
     device: str | None = None,
     precision: str = "fp32",
     sparsity: str | None = None,
+    low_rank: bool = False,
     progress: Progress = no_progress,
 ) -> "Result | Any":
     """Cut a trained network to a measured latency budget and compile it.
@@ -93,7 +94,8 @@ def compile(  # noqa: A001
     multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges
     that it takes from the data, or without data from the example inputs. sparsity: "blocks" makes layers sparse by columns as well (GRIM),
     "patterns" 3x3 convolutions by taps (PatDNN), each layer by its measured price and what the loss says of it; weights then have zeros,
-    which `load` and the bundle keep.
+    which `load` and the bundle keep. low_rank: layers may become two thin ones, of a rank that is chosen as widths are, where both forms'
+    measured prices and the loss say that it pays (HAP); needs data.
 
     target "fpga:BOARD" (zcu102, zcu104, pynq-z2, ulx3s) makes an int8 accelerator instead: the budget is a share of the dense network's
     cycles, which are simulated and no time, and the result an `FpgaResult` (docs/fpga.md); what is about timing has no meaning there.
@@ -101,8 +103,8 @@ def compile(  # noqa: A001
     Raises CaptureError, DataError, OptionError, MeasureError, DeviceError, and BudgetError stating the smallest reachable latency.
     """
     shared: dict[str, Any] = {"data": data, "evaluate": evaluate, "finetune": finetune, "loss": loss, "criterion": criterion}
-    shared |= {"preset": preset, "constraints": constraints, "device": device, "sparsity": sparsity}
-    sought = make_goals(latency, objective=objective, retain=retain, memory=memory, weights=weights, preset=preset, sparsity=sparsity)
+    shared |= (method := {"preset": preset, "sparsity": sparsity}) | {"constraints": constraints, "device": device}
+    sought = make_goals(latency, objective=objective, retain=retain, memory=memory, weights=weights, low_rank=low_rank, **method)
     store, what = database or default_database({}), (model, example_inputs, target, sought)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
         from billhook.compiler.fpga_job import compile_for_board

@@ -1,6 +1,7 @@
 """What a compilation seeks, and within which limits: the objective, latency, activation memory and weight bytes, checked together."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from .ir.errors import OptionError
 from .ir.nearest import suggest
@@ -30,12 +31,19 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Goals:
-    """Limits are shares of what the dense network takes, or amounts; latency always has one."""
+    """Limits are shares of what the dense network takes, or amounts; latency always has one. low_rank: layers may become two thin ones."""
 
     latency: Budget = HALF
     objective: Objective = field(default_factory=Objective)
     memory: MemoryBudget | None = None
     weights: MemoryBudget | None = None
+    low_rank: bool = False
+
+
+def as_arguments(goals: Goals) -> dict[str, Any]:
+    """The goals as `bh.compile` takes them."""
+    named: dict[str, Any] = {"objective": goals.objective.name, "retain": goals.objective.retain, "latency": goals.latency}
+    return named | {"memory": goals.memory, "weights": goals.weights, "low_rank": goals.low_rank}
 
 
 def parse_objective(name: str, retain: str | float | None, option: str = "--objective", share: str = "--retain") -> Objective:
@@ -64,6 +72,7 @@ def make_goals(
     weights: MemoryBudget | float | str | None = None,
     preset: str | None = None,
     sparsity: str | None = None,
+    low_rank: bool = False,
 ) -> Goals:
     """Check options against each other. latency: None is half of the dense one, or all of it where the least is sought.
 
@@ -79,9 +88,17 @@ def make_goals(
             raise OptionError(f"objective {objective}: preset {preset} takes a latency, not a floor; leave one of them out")
     if sparsity is not None and sought.retain is not None:
         raise OptionError(f"objective {objective}: sparse layers are chosen for a latency, not a floor; leave out sparsity {sparsity}")
+    others = {"preset": preset, "sparsity": sparsity, "memory": memory, "weights": weights, "retain": retain}
+    beside = [f"{name} {value}" for name, value in others.items() if value is not None]
+    if low_rank and beside:
+        raise OptionError(f"low_rank: layers are factored for a latency only so far, not with {beside[0]}; leave one of them out")
     given = latency if latency is not None else WHOLE if objective == "latency" else HALF
     return Goals(
-        given if isinstance(given, Budget) else parse_budget(given, "latency"), sought, _bytes(memory, "memory"), _bytes(weights, "weights")
+        given if isinstance(given, Budget) else parse_budget(given, "latency"),
+        sought,
+        _bytes(memory, "memory"),
+        _bytes(weights, "weights"),
+        low_rank,
     )
 
 

@@ -1,5 +1,6 @@
 """The commands. Each parses its options into values and hands them to a job; whatever is heavy is imported there, so `--help` is quick."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -69,6 +70,7 @@ RetainOption = Annotated[
 WeightsOption = Annotated[
     str | None, typer.Option(metavar="BUDGET", help="Most bytes of weights: 2MB, or a share (50%) of the dense ones.", show_default=False)
 ]
+LowRankOption = Annotated[bool, typer.Option("--low-rank", help="Layers may become two thin ones, where it pays; needs --data.")]
 SparsityOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Sparse layers too: blocks (of columns) or patterns (of taps).", show_default=False)
 ]
@@ -174,16 +176,15 @@ def compile_(
     device_: DeviceOption = None,
     precision: Annotated[str, typer.Option(metavar="NAME", help="Of values and products: fp32, bf16 or int8.")] = "fp32",
     sparsity: SparsityOption = None,
+    low_rank: LowRankOption = False,
     database: DatabaseOption = None,
 ) -> None:
     """Cut a model to a latency budget, tune its kernels, measure, and save model, plan, bundle and report."""
     job = jobs.CompileJob(
         model=options.parse_reference(model, "MODEL"),
         inputs=options.parse_inputs(example),
-        data=_reference(data, "--data"),
-        evaluate=_reference(evaluate, "--evaluate"),
-        finetune=_reference(finetune, "--finetune"),
-        goals=_goals(latency, objective, retain, memory, weights),
+        **{name: _reference(text, f"--{name}") for name, text in (("data", data), ("evaluate", evaluate), ("finetune", finetune))},
+        goals=replace(_goals(latency, objective, retain, memory, weights), low_rank=low_rank),
         target=target,
         threads=threads,
         criterion=criterion,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from billhook import options, progress
-from billhook.goals import Goals
+from billhook.goals import Goals, as_arguments
 from billhook.ir.errors import OptionError
 
 from .places import simulator_cache
@@ -96,15 +96,11 @@ def run_compile(job: CompileJob) -> int:
             threads=job.threads,
             criterion=job.criterion,
             preset=job.preset,
-            objective=job.goals.objective.name,
-            retain=job.goals.objective.retain,
-            memory=job.goals.memory,
-            weights=job.goals.weights,
             constraints=job.constraints,
             device=job.device,
             precision=job.precision,
             sparsity=job.sparsity,
-            latency=job.goals.latency,
+            **as_arguments(job.goals),
             data=data,
             evaluate=evaluate,
             finetune=finetune,

@@ -40,17 +40,7 @@ def compile_for_board(
     progress: Progress,
 ) -> FpgaResult:
     """Compile for a board. cache: where built simulators are kept. Raises OptionError for what a board does not have."""
-    if device is not None:
-        raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
-    if preset is not None:
-        raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
-    if sparsity is not None:
-        raise OptionError(f"--sparsity {sparsity}: an array multiplies whole tiles and has no sparse layers; leave it out")
-    for name, limit in (("memory", goals.memory), ("weights", goals.weights)):
-        if limit is not None:
-            raise OptionError(f"{name} {limit}: a board's memories are limits of its own; leave it out")
-    if goals.objective.retain is not None:
-        raise OptionError(f"objective {goals.objective.name}: a board's allocation takes a share of cycles, not a floor; leave it out")
+    _refuse(goals, device, preset, sparsity)
     options = FpgaOptions(
         board_named(target.mcpu if isinstance(target, Target) else target),
         share_of_cycles(goals.latency),
@@ -62,6 +52,23 @@ def compile_for_board(
         evaluate=evaluate,
     )
     return compile_fpga(model, only_input(example_inputs), options, cache, progress)
+
+
+def _refuse(goals: Goals, device: str | None, preset: str | None, sparsity: str | None) -> None:
+    """What a board does not have."""
+    if device is not None:
+        raise OptionError(f"--device {device}: a board is simulated, not measured; leave --device out")
+    if preset is not None:
+        raise OptionError(f"preset {preset}: boards have an allocation of their own; leave the preset out, or name a criterion")
+    if sparsity is not None:
+        raise OptionError(f"--sparsity {sparsity}: an array multiplies whole tiles and has no sparse layers; leave it out")
+    for name, limit in (("memory", goals.memory), ("weights", goals.weights)):
+        if limit is not None:
+            raise OptionError(f"{name} {limit}: a board's memories are limits of its own; leave it out")
+    if goals.low_rank:
+        raise OptionError("low_rank: a board's layers are not factored; leave it out")
+    if goals.objective.retain is not None:
+        raise OptionError(f"objective {goals.objective.name}: a board's allocation takes a share of cycles, not a floor; leave it out")
 
 
 def share_of_cycles(budget: Budget) -> float:

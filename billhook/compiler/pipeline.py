@@ -28,6 +28,7 @@ from billhook.passes.block_sparsity import masked
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
+from billhook.passes.low_rank import rank_sizes
 from billhook.passes.oracle import cut_error
 from billhook.passes.plan_choice import best_ranked, repair
 from billhook.passes.probe import probed_worth
@@ -43,6 +44,7 @@ from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, fit_fastest, uniform_at
+from .implants import choose_implants, plan_lost
 from .memory import MemoryRule
 from .objective import Attained, LeastLatency, LeastMemory
 from .outcome import Sparse
@@ -115,9 +117,15 @@ class Compiler:
             budget = self.job.budget.seconds(comparison.best_dense.seconds)
             widths = budget if self.job.sparsity is None else widths_budget(budget, comparison.ours_dense.seconds)
         with self.stages.stage("saliency"):
-            values = self.values(cost, self._share(widths / comparison.ours_dense.seconds))
+            whole = cost.predict(dense_sizes(self.program))
+            seconds = self._share(widths / comparison.ours_dense.seconds) * whole.seconds, whole.seconds
+            values = self.values(cost, seconds)
+        cost, values = self._implanted(cost, values, seconds)
         fitter = self._fitter(values, cost, dense)
-        fitter.learn({}, comparison.ours_dense)
+        if self.program.factored:
+            fitter.pairs.append((whole, comparison.ours_dense))
+        else:
+            fitter.learn({}, comparison.ours_dense)
         with self.stages.stage("allocate, cut, build, measure"):
             fitted = self._fit(fitter, widths, contest)
         self._repair(fitted.pruned)
@@ -151,20 +159,19 @@ class Compiler:
         """Whether kernels run on this machine's processor, as the peers do."""
         return self.engine.backend.name == "llvm"
 
-    def values(self, cost: NetworkCost, share: float) -> Values:
+    def values(self, cost: NetworkCost, seconds: tuple[float, float]) -> Values:
         """Scores by the job's criterion; with data, the axes are weighed by probes of the loss, as far as that loses less.
 
-        The first probes are around a uniform cut to `share` of our dense latency, the next around the plan found by them. Of the plans by
-        plain scores, probes, mixtures of the two and scores taken anew on the way the one that loses least once it is repaired decides
-        (decision 0018).
+        seconds: predicted, to aim at, and of the dense network. The first probes are around a uniform cut to that goal, the next around the
+        plan found by them. Of the plans by plain scores, probes, mixtures of the two and scores taken anew on the way the one that loses
+        least once it is repaired decides (decision 0018).
         """
         job = self.job
         data = Data(job.data, job.loss, job.score_batches, self.progress) if job.data is not None else None
         scores = score_axes(job.criterion, self.program, cut_graph(self.program, Plan({})), data)
         if data is None or (job.preset is not None and not job.preset.probes):
             return Values(scores, {name: retained(s) for name, s in scores.items()})
-        dense = cost.predict(dense_sizes(self.program)).seconds
-        goal = share * dense
+        goal, dense = seconds
         base = uniform_at(cost, self.candidates, goal)
         tables = cost.tables(self.candidates)
 
@@ -176,6 +183,29 @@ class Compiler:
         probed, few = self._probed(scores, base), Data(data.loader, job.loss, job.probe_batches)
         best = best_ranked(job.criterion, self.program, scores, probed, chosen, (goal, dense), (data, few))
         return Values(best.scores, best.worth)
+
+    def _implanted(self, cost: NetworkCost, values: Values, seconds: tuple[float, float]) -> tuple[NetworkCost, Values]:
+        """Where the job asks for it: layers factored, if the plan that then comes out loses less once it is repaired."""
+        job = self.job
+        if not job.goals.low_rank or job.data is None:
+            return cost, values
+        with self.stages.stage("choose low-rank layers"):
+            few = Data(job.data, job.loss, job.probe_batches)
+            data = Data(job.data, job.loss, job.score_batches, self.progress), few
+            before = self.program, self.candidates
+            found = choose_implants(self.engine, *before, cost, job.constraints, job.criterion, data, seconds[0])
+            if not found.layers:
+                return cost, values
+            lost = plan_lost(*before, cost, values, seconds[0], few)
+            self.program = found.program
+            self.candidates = rank_sizes(found.program, candidate_sizes(found.program, job.target, constraints=job.constraints))
+            thin = self.engine.network_cost(self.program, with_dense(self.program, self.candidates))
+            thin.prepare(self.progress)
+            weighed = self.values(thin, seconds)
+            if plan_lost(self.program, self.candidates, thin, weighed, seconds[0], few) < lost:
+                return thin, weighed
+        self.program, self.candidates = before
+        return cost, values
 
     def _repair(self, pruned: Pruned) -> None:
         """By our default, with data: the readers of what was cut are solved anew, before any training."""
@@ -299,7 +329,7 @@ def make_job(
     sparsity: str | None = None,
 ) -> Job:
     """Check and complete the options; a device is asked what it is. latency: or all goals. Raises OptionError, DataError, DeviceError."""
-    _check_data(finetune, data)
+    _check_data(finetune, data, low_rank=isinstance(latency, Goals) and latency.low_rank)
     method, scored_by = chosen_preset(preset, criterion, data=data is not None)  # a wrong name is said at once, not after minutes
     remote = find_device(database, device) if device is not None else None
     machine = find_target(target, threads) if remote is None else device_target(remote, target, threads)
@@ -315,7 +345,9 @@ def make_job(
     )
 
 
-def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None) -> None:
+def _check_data(finetune: FinetuneConfig | Finetune | None, data: Loader | None, *, low_rank: bool) -> None:
+    if low_rank and data is None:
+        raise DataError("low_rank: layers are factored by what they see; pass data")
     if isinstance(finetune, FinetuneConfig) and data is None:
         raise DataError("fine-tuning needs data; pass data= or a function of your own as finetune=")
 

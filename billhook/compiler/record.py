@@ -163,6 +163,8 @@ def notes(result: Outcome) -> tuple[str, ...]:
     if result.noisy_kernels:
         found.append(f"{result.noisy_kernels} of {result.reuse.wanted} kernels: too noisy, so the predictions with them are uncertain")
     found += sparse_notes(result)
+    if result.program.factored:
+        found.append(f"layers that became two of lower rank, by weight: {', '.join(result.program.factored)}")
     found += [str(limit) for limit in (result.memory, result.weights) if limit is not None]
     if result.pruned.why_graph:
         found.append(f"the pruned network is a graph: {result.pruned.why_graph}")
