@@ -3,7 +3,7 @@
 How to measure comes from outside (codegen's kernel timer, injected by the facade), so this folder needs no code generator.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,11 +51,20 @@ class MeasuredCosts:
 
     workers: how many kernels `cost_many` measures at once. gate, attempts: a measurement whose interval is wider than this share
     of it is repeated at once, up to so many attempts in all; the narrowest is kept, and its interval goes with it into every
-    prediction. Those that stay too noisy are in `noisy`.
+    prediction. Those that stay too noisy are in `noisy`. usable: whether a sample from the store still says what a new one would;
+    those that are not are measured again.
     """
 
     def __init__(
-        self, store: Store, measure: Measure, conditions: Conditions, workers: int = 1, *, gate: float = GATE, attempts: int = 2
+        self,
+        store: Store,
+        measure: Measure,
+        conditions: Conditions,
+        workers: int = 1,
+        *,
+        gate: float = GATE,
+        attempts: int = 2,
+        usable: Callable[[Sample], bool] = lambda _: True,
     ) -> None:
         self.store = store
         self.conditions = conditions
@@ -63,6 +72,7 @@ class MeasuredCosts:
         self._workers = workers
         self._gate = gate
         self._attempts = attempts
+        self._usable = usable
         self._samples: dict[Workload, Sample] = {}
         self._wanted: set[Workload] = set()
         self._taken: set[Workload] = set()
@@ -79,10 +89,10 @@ class MeasuredCosts:
         return tuple(s for s in asked if s.latency is not None and too_noisy(s.latency, self._gate))
 
     def known(self, workload: Workload) -> Sample | None:
-        """The sample if it was ever taken, a failed one included; measures nothing."""
+        """The sample if it was ever taken and is usable, a failed one included; measures nothing."""
         if workload not in self._samples:
             sample = self.store.get(workload, self.conditions)
-            if sample is None:
+            if sample is None or not self._usable(sample):
                 return None
             self._samples[workload] = sample
         return self._samples[workload]

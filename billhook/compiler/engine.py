@@ -18,7 +18,7 @@ from billhook.costmodel.machine import SOFTWARE, fingerprint, installed_versions
 from billhook.costmodel.measured import MeasuredCosts, Reuse
 from billhook.costmodel.network_cost import Kernel, NetworkCost, Overhead
 from billhook.costmodel.partition import Partition, partition
-from billhook.costmodel.sample import Conditions
+from billhook.costmodel.sample import Conditions, Sample
 from billhook.costmodel.selection import Run
 from billhook.costmodel.store import Store, open_store
 from billhook.costmodel.width_family import kernels_of
@@ -97,7 +97,7 @@ class Engine:
         self._tuner.remember(
             (s.workload, candidate_from_json(s.candidate)) for s in self._store.samples(conditions) if s.latency is not None
         )
-        self.costs = MeasuredCosts(self._store, self._measure, conditions, self.bench.workers)
+        self.costs = MeasuredCosts(self._store, self._measure, conditions, self.bench.workers, usable=self._is_current)
         self.measured = 0  # kernels timed by this engine, as opposed to found in the database
 
     def __enter__(self) -> Self:
@@ -176,6 +176,13 @@ class Engine:
         workloads = [k.workload for k in network.kernels]
         self.costs.cost_many(workloads, self.progress, "measure kernels of the build")
         return {w: candidate_from_json(self.costs.cost(w).candidate) for w in dict.fromkeys(workloads)}
+
+    def _is_current(self, sample: Sample) -> bool:
+        """Whether the kernel that won is of a kind that would still be tried: since then a template for its workload may have come."""
+        if sample.latency is None:
+            return True
+        offered = self.backend.candidates(sample.workload, self.target)
+        return candidate_from_json(sample.candidate).template in {c.template for c in offered}
 
     def _measure(self, workload: Workload) -> tuple[Latency, str]:
         self.measured += 1

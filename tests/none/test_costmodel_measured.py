@@ -27,6 +27,18 @@ def test_a_second_run_measures_nothing(tmp_path: Path) -> None:
         assert len(measure.asked) == 4, f"run {run}"
 
 
+def test_a_sample_that_is_no_longer_usable_is_measured_again_and_replaced(tmp_path: Path) -> None:
+    measure = CountingMeasure()
+    with open_store(tmp_path / "s.db") as store:
+        MeasuredCosts(store, measure, HERE).cost_many(WORKLOADS)
+        costs = MeasuredCosts(store, measure, HERE, usable=lambda sample: sample.workload != WORKLOADS[1])
+        assert costs.known(WORKLOADS[1]) is None
+        costs.cost_many(WORKLOADS)
+        assert measure.asked == [*WORKLOADS[:4], WORKLOADS[1]]
+        assert len(store) == 4
+        assert costs.reuse.found == 3
+
+
 def test_an_interrupted_run_keeps_its_samples_and_goes_on(tmp_path: Path) -> None:
     measure = CountingMeasure()
 

@@ -1,6 +1,7 @@
 """The target interface: a whole backend in a few lines, compiled through the engine like any other; and what names it refuses."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,20 @@ class Plain(torch.nn.Module):
 def engine(tmp_path: Path) -> Engine:
     backend: Backend = Abacus()
     return Engine(TARGET, tmp_path / "kernels.db", lambda *_: None, trials=0, backend=backend)
+
+
+def test_kernels_of_a_template_that_is_no_longer_offered_are_measured_again(tmp_path: Path) -> None:
+    class Later(Abacus):
+        def candidates(self, workload: Workload, target: Target) -> tuple[Candidate, ...]:
+            return tuple(replace(c, template="a newer one") for c in super().candidates(workload, target))
+
+    program = bh.trace(Plain().eval(), torch.randn(1, 3, 10, 10))
+    with engine(tmp_path) as compiler:
+        build = compiler.build(cut_graph(program, Plan({})), program.example)
+    workload = build.network.kernels[0].workload
+    for backend, known in ((Abacus(), True), (Later(), False)):
+        with Engine(TARGET, tmp_path / "kernels.db", lambda *_: None, trials=0, backend=backend) as again:
+            assert (again.costs.known(workload) is not None) == known
 
 
 def test_a_few_lines_are_a_target(tmp_path: Path) -> None:
