@@ -282,9 +282,11 @@ def open_store(path: Path, timeout: float = 60.0) -> Store:
 
 def _check_owner(connection: sqlite3.Connection, path: Path) -> None:
     """Refuse a file of another program or of a newer schema, before anything is written to it."""
+    connection.execute("BEGIN")  # one view of the file for all three: another process may be making its tables
     ((version,),) = connection.execute("PRAGMA user_version")
     ((owner,),) = connection.execute("PRAGMA application_id")
     ((tables,),) = connection.execute("SELECT count(*) FROM sqlite_schema")
+    connection.execute("COMMIT")
     if owner != _APPLICATION_ID and (tables or owner or version):
         raise StoreError(f"{path} is a database of another program; choose another place for the measurements")
     if version > SCHEMA_VERSION:

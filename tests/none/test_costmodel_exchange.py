@@ -182,6 +182,24 @@ def test_several_processes_put_merge_and_prune_at_once(tmp_path: Path) -> None:
     assert counts == {"own:0": 12, "own:1": 12, "own:2": 12, NEW.level: 12}
 
 
+def _open_together(path: Path, together: Any) -> None:
+    together.wait(60)
+    with open_store(path) as store:
+        assert len(store) == 0
+
+
+def test_several_processes_create_it_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for turn in range(20):  # each a chance for one to look while another is making the tables
+        together = context.Barrier(6)
+        openers = [context.Process(target=_open_together, args=(tmp_path / f"{turn}.db", together)) for _ in range(6)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join(120)
+        assert [o.exitcode for o in openers] == [0] * 6, f"turn {turn}"
+
+
 def rows(**changed: object) -> list[dict[str, object]]:
     return [exchange._row(sample(16)), exchange._row(sample(24)) | changed]
 
