@@ -10,7 +10,6 @@ before a reconstruction, and after all three (`recalibrate_batchnorm`).
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,11 +25,10 @@ from .cut import touches
 from .lockstep import Lockstep
 from .observe import any_batch
 from .prune import Pruned
+from .reader_features import ROWS, show_features
 from .readers import Reader, find_readers
 from .saliency import Data
-from .saliency_activation import run_through
 
-ROWS = 1 << 13  # of features of one batch: CP samples positions, too
 RIDGE = 1e-3  # of the mean variance of a feature: how far a correction may lean on noise
 
 Positions = NDArray[np.int64]
@@ -103,21 +101,9 @@ def _layers(program: Program, pruned: Pruned) -> list[tuple[Reader, Positions]]:
 
 def _dense(program: Program, readers: Sequence[Reader], data: Data) -> list[Joint]:
     """Moments of what the dense network feeds the readers."""
-    joints = [Joint() for _ in readers]
-    by_source: dict[str, list[int]] = {}
-    for i, reader in enumerate(readers):
-        by_source.setdefault(reader.source, []).append(i)
-
-    def see(source: str) -> Any:
-        def look(value: torch.Tensor) -> None:
-            for i in by_source[source]:
-                features = readers[i].features(value)
-                joints[i].add(features, features)
-
-        return look
-
-    run_through(program, data, {source: see(source) for source in by_source})
-    return joints
+    joints = {reader: Joint() for reader in readers}
+    show_features(program, readers, data, lambda reader, features: joints[reader].add(features, features))
+    return [joints[reader] for reader in readers]
 
 
 def _kept(dim: Dim, program: Program, pruned: Pruned) -> Positions:

@@ -23,7 +23,8 @@ class Joint:
 
     def add(self, left: torch.Tensor, right: torch.Tensor) -> None:
         """Take a batch of rows into account."""
-        parts = (left.sum(0), right.sum(0), left.T @ right, right.T @ right)
+        gram = right.T @ right
+        parts = (left.sum(0), right.sum(0), gram if left is right else left.T @ right, gram)
         if not self.count:
             self.left, self.right, self.cross, self.gram = parts
         else:

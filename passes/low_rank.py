@@ -22,10 +22,7 @@ from billhook.ir.program import FACTORED, Program, state_of
 from .infer import infer_axes
 from .norms import argument
 from .readers import Reader, find_readers
-from .saliency import Data
-from .saliency_activation import run_through
 
-ROWS = 1 << 13  # of features of one batch that second moments are taken over
 _FLOOR = 1e-6  # of the mean second moment: directions that the data never show still count that much
 
 
@@ -65,32 +62,11 @@ def rank_sizes(program: Program, candidates: Mapping[str, Sequence[int]]) -> dic
     return {name: tuple(s for s in sizes if s or name not in ranks) for name, sizes in candidates.items()}
 
 
-def second_moments(program: Program, layers: Sequence[Reader], data: Data) -> dict[str, torch.Tensor]:
-    """E[x x^T] of the features of each layer, float64 [features, features], by its node. Raises DataError without data."""
-    sums: dict[str, torch.Tensor] = {}
-    rows: dict[str, int] = {}
-    by_source: dict[str, list[Reader]] = {}
-    for layer in layers:
-        by_source.setdefault(layer.source, []).append(layer)
-
-    def seen(source: str) -> Any:
-        def look(value: torch.Tensor) -> None:
-            for layer in by_source[source]:
-                x = layer.features(value, ROWS)
-                sums[layer.node] = sums.get(layer.node, 0) + x.T @ x
-                rows[layer.node] = rows.get(layer.node, 0) + len(x)
-
-        return look
-
-    run_through(program, data, {source: seen(source) for source in by_source})
-    return {node: total / rows[node] for node, total in sums.items()}
-
-
 def implant(program: Program, layers: Sequence[Reader], moments: Mapping[str, torch.Tensor]) -> Program:
     """The program with these layers factored at full rank, and its axes. Its outputs are equal, up to roundings.
 
-    moments: as of `second_moments`; a layer without them is factored by its weight alone. What is cut from the result is a graph: the
-    user's class has no such layers. Raises AxisError for a layer that is not `implantable`.
+    moments: E[x x^T] of the features of layers, by their nodes; a layer without them is factored by its weight alone. What is cut from
+    the result is a graph: the user's class has no such layers. Raises AxisError for a layer that is not `implantable`.
     """
     allowed = {layer.node for layer in implantable(program)}
     for layer in layers:

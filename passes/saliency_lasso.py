@@ -1,6 +1,6 @@
 """Channel pruning by LASSO: which indices are needed to rebuild what reads them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +10,10 @@ from billhook.ir.dims import occurrences
 from billhook.ir.errors import OptionError
 from billhook.ir.program import Program
 
-from .observe import See
+from .reader_features import second_moments
 from .readers import Reader, find_readers
 from .saliency import Data, Floats, Scores, finite, parameters
-from .saliency_activation import Activation, run_through
+from .saliency_activation import Activation
 
 _LEAST = 1e-4  # of the largest penalty: where the path ends
 _SWEEPS = 200  # of coordinate descent, at most, per penalty
@@ -58,38 +58,12 @@ class Lasso:
 def reader_grams(program: Program, known: Mapping[str, torch.Tensor], data: Data) -> dict[Reader, Floats]:
     """For every reader the matrix [features, features] of (sum over the data of x_f x_g) * (sum over outputs of w_f w_g)."""
     readers = [r for r in find_readers(program) if r.weight in known]
-    moments = Moments(readers)
-    run_through(program, data, {source: moments.see(source) for source in {r.source for r in readers}})
+    moments = second_moments(program, readers, data)
     found: dict[Reader, Floats] = {}
     for reader in readers:
         weight = known[reader.weight].double().flatten(1)
-        found[reader] = (moments.of(reader) * (weight.T @ weight)).cpu().numpy()
+        found[reader] = (moments[reader.node].total * (weight.T @ weight)).cpu().numpy()
     return found
-
-
-class Moments:
-    """Uncentred second moments [features, features] of what readers see, summed over rows."""
-
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._by_source: dict[str, list[Reader]] = {}
-        for reader in readers:
-            self._by_source.setdefault(reader.source, []).append(reader)
-        self._sums: dict[str, torch.Tensor] = {}
-
-    def see(self, source: str) -> See:
-        """What adds a value with this name to the moments of all its readers."""
-
-        def add(value: torch.Tensor) -> None:
-            for reader in self._by_source[source]:
-                features = reader.features(value)
-                product = features.T @ features
-                self._sums[reader.node] = self._sums[reader.node] + product if reader.node in self._sums else product
-
-        return add
-
-    def of(self, reader: Reader) -> torch.Tensor:
-        """The moments of a reader's features."""
-        return self._sums[reader.node]
 
 
 def _index_gram(reader: Reader, gram: Floats, axis: str, size: int) -> Floats:

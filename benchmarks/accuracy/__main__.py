@@ -22,8 +22,8 @@ from . import data
 from .bench import Bench, open_engine
 from .contenders import CONTENDERS, Seen
 from .extra import compensation_rows, fidelity_row
-from .measure import measure
-from .schedules import SCHEDULES, schedule_row
+from .measure import SCHEDULE, measure
+from .schedules import SCHEDULES
 from .summary import name, summarise
 from .tasks import TASKS, Trained
 from .torch_pruning import applies
@@ -40,7 +40,7 @@ LACKS = (
 NAMED = {
     "presets": CONTENDERS,
     "criteria": tuple(f"criterion/{name}" for name in CRITERIA),
-    "schedules": tuple(f"schedule/{name}" for name in SCHEDULES),
+    "schedules": tuple(f"{SCHEDULE}{name}" for name in SCHEDULES),
 }
 PARTS = (*NAMED, "fidelity", "compensation")
 
@@ -92,11 +92,7 @@ def _contest(network: str, options: argparse.Namespace) -> None:
             seen = Seen(bench, dense)
             for budget, contender in missing:
                 ROWS.add({**keys, "budget": budget, "contender": "dense", **dense_scores, "share": 1.0, "sizes": {}})
-                if part == "schedules":
-                    row = schedule_row(contender.removeprefix("schedule/"), seen, budget)
-                    _say(ROWS, {**keys, "budget": budget, "contender": contender, **row})
-                else:
-                    _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=part == "presets"))
+                _say(ROWS, measure(network, seed, budget, contender, seen, no_progress, part=part, tune=part != "criteria"))
 
 
 def _each(network: str, options: argparse.Namespace, rows: Callable[[Seen, float], Iterator[dict[str, object]]]) -> None:

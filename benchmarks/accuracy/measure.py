@@ -16,9 +16,11 @@ from .aim import at_measured, nearest
 from .bench import changed
 from .contenders import MIXED, OURS, PEERS, SCORED, Ranking, Seen, preset_of
 from .data import score
+from .schedules import train_under
 from .torch_pruning import pruned, sizes_of
 from .train import recalibrate, recover
 
+SCHEDULE = "schedule/"  # in front of a contender's name: a schedule of `.schedules`
 _TP_BATCH = 200
 
 
@@ -34,7 +36,11 @@ class Cut:
 def contend(contender: str, seen: Seen, share: float) -> Cut:
     """A cut network that takes `share` of the dense latency once it is built."""
     bench = seen.bench
-    make = _peer(contender, seen) if contender in PEERS else _preset(contender, seen, share)
+    schedule = contender.removeprefix(SCHEDULE)
+    if schedule != contender:
+        make = partial(_scheduled, schedule, seen)
+    else:
+        make = _peer(contender, seen) if contender in PEERS else _preset(contender, seen, share)
     return at_measured(
         make, lambda made: bench.predicted(made.sizes), lambda made: bench.measured(made.sizes), share, bench.bias(), contender in MIXED
     )
@@ -50,6 +56,11 @@ def _preset(contender: str, seen: Seen, share: float) -> Callable[[float], Cut]:
         return Cut(small.model, sizes, partial(reconstruct, seen.program, small, seen.data(SCORED)) if contender == OURS else None)
 
     return make
+
+
+def _scheduled(schedule: str, seen: Seen, aim: float) -> Cut:
+    small = train_under(schedule, seen, aim)
+    return Cut(small.model, small.plan.sizes())
 
 
 def _peer(contender: str, seen: Seen) -> Callable[[float], Cut]:

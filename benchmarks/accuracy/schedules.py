@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, repeat
 from types import MappingProxyType
@@ -10,9 +9,7 @@ from types import MappingProxyType
 import torch
 
 from billhook.api import trace
-from billhook.ir.plan import Plan
-from billhook.ir.progress import no_progress
-from billhook.passes.prune import carry_out
+from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.schedule import PerAxis, Schedule
 from billhook.passes.schedule_budget import LatencyBudget
 from billhook.passes.schedule_learned import Gates, PrimalDual, Thresholds
@@ -21,11 +18,9 @@ from billhook.passes.schedule_steps import AutoSparse, Gmp, Iterative, MaskSpars
 from billhook.passes.schedule_training import MaskedTraining
 from billhook.passes.schedule_triggers import EarlyStop, ExploreExploit
 
-from .aim import at_measured
 from .contenders import Seen
-from .data import everywhere, score
+from .data import everywhere
 from .tasks import BATCH
-from .train import recalibrate, recover
 
 STEPS = 60  # updates inside a schedule: three times those of the fine-tuning that follows
 RATE = 1e-3
@@ -53,37 +48,8 @@ SCHEDULES: Mapping[str, Callable[[], Schedule]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Scheduled:
-    """The full weights that a schedule left, and its plan."""
-
-    model: torch.nn.Module
-    plan: Plan
-    sizes: Mapping[str, int]
-
-
-def schedule_row(name: str, seen: Seen, budget: float) -> dict[str, object]:
-    """Scores after the training under a schedule and the cut (norms recalibrated), and after the fine-tuning."""
-    bench, dense = seen.bench, seen.trained
-    found = at_measured(
-        lambda share: train_under(name, seen, share),
-        lambda made: bench.predicted(made.sizes),
-        lambda made: bench.measured(made.sizes),
-        budget,
-        bench.bias(),
-        faster=False,
-    )
-    model = carry_out(trace(found.model, dense.example), found.plan).model
-    recalibrate(model, dense)
-    once = score(model, dense.test)
-    recover(model, dense, no_progress)
-    after = score(model, dense.test)
-    share = {"share": bench.measured(found.sizes), "predicted_share": bench.predicted(found.sizes)}
-    return {"one_shot": [once.accuracy, once.nll], "fine_tuned": [after.accuracy, after.nll], **share, "sizes": dict(found.sizes)}
-
-
-def train_under(name: str, seen: Seen, share: float) -> Scheduled:
-    """A copy of the dense network trained for STEPS updates under a schedule that ends at `share` of the predicted dense latency."""
+def train_under(name: str, seen: Seen, share: float) -> Pruned:
+    """A copy of the dense network after STEPS updates under a schedule that ends at `share` of the predicted dense latency, cut."""
     bench, dense = seen.bench, seen.trained
     model = copy.deepcopy(dense.model).train()
     program = trace(model, dense.example)
@@ -95,7 +61,8 @@ def train_under(name: str, seen: Seen, share: float) -> Scheduled:
         for inputs, targets in islice(chain.from_iterable(repeat(dense.train.loader(BATCH, shuffle=True))), STEPS):
             step(lambda x=inputs, y=targets: everywhere(model(x), y))
         plan = training.plan()
-    return Scheduled(model.eval(), plan, plan.sizes())
+    model.eval()
+    return carry_out(program, plan)
 
 
 def _plain(optimizer: torch.optim.Optimizer, closure: Callable[[], torch.Tensor]) -> None:

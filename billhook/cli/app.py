@@ -1,6 +1,5 @@
 """The commands. Each parses its options into values and hands them to a job; whatever is heavy is imported there, so `--help` is quick."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -184,7 +183,7 @@ def compile_(
         model=options.parse_reference(model, "MODEL"),
         inputs=options.parse_inputs(example),
         **{name: _reference(text, f"--{name}") for name, text in (("data", data), ("evaluate", evaluate), ("finetune", finetune))},
-        goals=replace(_goals(latency, objective, retain, memory, weights), low_rank=low_rank),
+        goals=_goals(latency, objective, retain, memory, weights, low_rank=low_rank),
         target=target,
         threads=threads,
         criterion=criterion,
@@ -241,7 +240,7 @@ def _reference(text: str | None, option: str) -> options.Reference | None:
     return options.parse_reference(text, option) if text is not None else None
 
 
-def _goals(latency: str | None, objective: str, retain: str | None, memory: str | None, weights: str | None) -> Goals:
+def _goals(latency: str | None, objective: str, retain: str | None, memory: str | None, weights: str | None, *, low_rank: bool) -> Goals:
     """What `compile` seeks, each option by the name that it has here; what excludes what is said by the job."""
     sought = parse_objective(objective, retain)
     if latency is None and sought.name != "latency":
@@ -251,6 +250,7 @@ def _goals(latency: str | None, objective: str, retain: str | None, memory: str 
         sought,
         options.parse_memory(memory) if memory is not None else None,
         options.parse_memory(weights, "--weights") if weights is not None else None,
+        low_rank,
     )
 
 

@@ -135,8 +135,9 @@ def _fit(
     scores, goal = fpga_scores(program, options), budget
     found = best(scores, goal)
     if options.data is not None:
-        scores = _less_lost(program, parts, found, pricers[found.design.accelerator], scores, budget, options)
-        found = best(scores, goal)
+        anew = _less_lost(program, parts, found, pricers[found.design.accelerator], scores, budget, options)
+        if anew is not scores:
+            scores, found = anew, best(anew, goal)
     for _ in range(_AIMS):
         pricer = pricers[found.design.accelerator]
         machine = _assembled(carry_out(program, found.plan), pricer, options, example)[2]

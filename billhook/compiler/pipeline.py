@@ -28,7 +28,6 @@ from billhook.passes.block_sparsity import masked
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
-from billhook.passes.low_rank import rank_sizes
 from billhook.passes.oracle import cut_error
 from billhook.passes.plan_choice import best_ranked, repair
 from billhook.passes.probe import probed_worth
@@ -44,7 +43,7 @@ from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, fit_fastest, uniform_at
-from .implants import choose_implants, plan_lost
+from .implants import choose_implants, plan_lost, priced
 from .memory import MemoryRule
 from .objective import Attained, LeastLatency, LeastMemory
 from .outcome import Sparse
@@ -198,9 +197,7 @@ class Compiler:
                 return cost, values
             lost = plan_lost(*before, cost, values, seconds[0], few)
             self.program = found.program
-            self.candidates = rank_sizes(found.program, candidate_sizes(found.program, job.target, constraints=job.constraints))
-            thin = self.engine.network_cost(self.program, with_dense(self.program, self.candidates))
-            thin.prepare(self.progress)
+            self.candidates, thin = priced(self.engine, self.program, job.constraints)
             weighed = self.values(thin, seconds)
             if plan_lost(self.program, self.candidates, thin, weighed, seconds[0], few) < lost:
                 return thin, weighed

@@ -1,5 +1,6 @@
 """Low-rank implants: two layers equal one at full rank, the truncated decomposition below it, and are chosen where they pay."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from billhook.ir.target import Target
 from billhook.passes.allocate import evaluate, solve
 from billhook.passes.allocation_task import network_kernels
 from billhook.passes.candidate_sizes import candidate_sizes
-from billhook.passes.low_rank import full_rank, implant, implant_by_name, implantable, rank_name, rank_sizes, second_moments
+from billhook.passes.low_rank import full_rank, implant, implant_by_name, implantable, rank_name, rank_sizes
 from billhook.passes.low_rank_choice import chosen_layers, with_both_forms
 from billhook.passes.oracle import cut_error
+from billhook.passes.reader_features import ROWS, second_moments
+from billhook.passes.readers import Reader
 from billhook.passes.saliency import Data
 from billhook.passes.width_problem import width_problem
 
@@ -57,13 +60,17 @@ def mixed() -> tuple[Program, torch.Tensor, Data]:
     return bh.trace(model, x), x, Data([batch], F.cross_entropy, 1)
 
 
+def means(program: Program, layers: Sequence[Reader], data: Data) -> dict[str, torch.Tensor]:
+    return {node: moment.mean for node, moment in second_moments(program, layers, data, ROWS).items()}
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_full_rank_is_the_layer_itself(weighted: bool) -> None:
     program, x, data = mixed()
     layers = implantable(program)
     assert [layer.weight for layer in layers] == ["conv.weight", "point.weight", "head.weight"]
     assert [full_rank(program, layer) for layer in layers] == [24, 16, 10]
-    found = implant(program, layers, second_moments(program, layers, data) if weighted else {})
+    found = implant(program, layers, means(program, layers, data) if weighted else {})
     assert torch.allclose(found.graph(x), program.graph(x), rtol=0, atol=1e-10)
     for layer in layers:
         axis = found.axis(rank_name(layer))
@@ -76,7 +83,7 @@ def test_a_cut_rank_is_the_best_approximation_on_the_data(place: int, rank: int)
     """E ||W x - W' x||^2 of the cut layer is what the discarded singular values of W C^(1/2) add up to, C the second moments."""
     program, _, data = mixed()
     layer = implantable(program)[place]
-    moments = second_moments(program, (layer,), data)[layer.node]
+    moments = means(program, (layer,), data)[layer.node]
     weight = state_of(program.graph, layer.weight).detach().flatten(1)
     small = bh.prune(implant(program, (layer,), {layer.node: moments}), {rank_name(layer): range(rank)})
     state = small.program.state()
