@@ -26,7 +26,7 @@ def tune(workload: Workload, target: Target, trials: int, work_dir: Path, seed: 
     """The generic candidate with the fastest schedule of `trials` random ones; about half a second a trial.
 
     MetaSchedule's records are kept under `work_dir`, in a folder of the target's own: its lookup ignores targets.
-    MeasureError if no trial produced a schedule.
+    MeasureError if no trial produced a schedule, or MetaSchedule cannot draw one (a sum over nothing, as a head of width 0 has).
     """
     skip_unused_intrinsics()
     from tvm.s_tir import meta_schedule
@@ -35,18 +35,21 @@ def tune(workload: Workload, target: Target, trials: int, work_dir: Path, seed: 
     folder = work_dir / str(target).replace(":", "-").replace("/", "-")
     folder.mkdir(parents=True, exist_ok=True)
     function = generic.unscheduled(workload, target)
-    database = ms.tune_tir(
-        mod=tvm.IRModule({"main": function.with_attr("global_symbol", "main")}),
-        target=tvm_target(target),
-        work_dir=str(folder),
-        max_trials_global=trials,
-        num_trials_per_iter=min(trials, 16),
-        cost_model="random",
-        strategy="replay-trace",
-        seed=seed,
-        builder=ms.builder.LocalBuilder(max_workers=1, timeout_sec=60, initializer=skip_unused_intrinsics),
-        runner=ms.runner.LocalRunner(timeout_sec=60, evaluator_config=ms.runner.EvaluatorConfig(number=1, repeat=1, min_repeat_ms=10)),
-    )
+    try:
+        database = ms.tune_tir(
+            mod=tvm.IRModule({"main": function.with_attr("global_symbol", "main")}),
+            target=tvm_target(target),
+            work_dir=str(folder),
+            max_trials_global=trials,
+            num_trials_per_iter=min(trials, 16),
+            cost_model="random",
+            strategy="replay-trace",
+            seed=seed,
+            builder=ms.builder.LocalBuilder(max_workers=1, timeout_sec=60, initializer=skip_unused_intrinsics),
+            runner=ms.runner.LocalRunner(timeout_sec=60, evaluator_config=ms.runner.EvaluatorConfig(number=1, repeat=1, min_repeat_ms=10)),
+        )
+    except (ValueError, TypeError, RuntimeError) as error:  # TVM's errors are subclasses of these
+        raise MeasureError(f"TVM cannot tune {workload.anchor.op}: {str(error).strip().splitlines()[0]}") from error
     workload_module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
     best = _best_record(database, workload_module)
     if best is None:

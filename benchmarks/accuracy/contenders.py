@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
@@ -15,7 +14,6 @@ from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
 from billhook.passes.plan_choice import best_ranked
 from billhook.passes.probe import plan_loss, probed_worth
-from billhook.passes.probe_mix import best_worth, extreme_sizes
 from billhook.passes.saliency import Data, Floats, Scores, best_indices, retained
 from billhook.passes.saliency_criteria import score_axes
 from billhook.passes.width_problem import width_problem
@@ -26,13 +24,10 @@ from .data import everywhere
 from .tasks import Trained
 from .torch_pruning import IMPORTANCES
 
-Chosen: TypeAlias = Literal["", "mixed", "repaired"]  # how a method chooses among worths: not at all, decision 17, decision 18
 Chooser: TypeAlias = Callable[[float], dict[str, int]]
 PEERS = tuple(IMPORTANCES)
 OURS = "ours"
-UNREPAIRED = "ours-unrepaired"  # what ours was before decision 18: readers are not solved anew
-MIXED: Mapping[str, Chosen] = MappingProxyType({OURS: "repaired", UNREPAIRED: "mixed"})
-CONTENDERS = (OURS, UNREPAIRED, "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
+CONTENDERS = (OURS, "uniform", "halp", "smcp", "mdp", "nvit", "flops", *PEERS)
 SCORED, SCORED_BATCH = 8, 64
 PROBED, PROBED_BATCH = 2, 100
 
@@ -70,20 +65,19 @@ class Seen:
 class Ranking:
     """Scores and worths of one method on one network, and the sizes that it takes for a share of the dense latency."""
 
-    def __init__(self, preset: Preset, seen: Seen, chosen: Chosen = "") -> None:
-        self.preset, self.seen, self.chosen = preset, seen, chosen
+    def __init__(self, preset: Preset, seen: Seen, *, chooses: bool = False) -> None:
+        """chooses: among several worths, by the loss of the repaired network (decision 18)."""
+        self.preset, self.seen, self.chooses = preset, seen, chooses
         self.scores: Scores = seen.scored(preset.criterion)
         self.worth: Mapping[str, Floats] = {name: retained(s) for name, s in self.scores.items()}
         self._points: Sequence[Point] = ()
         self._stretch = 1.0  # of the goal, by which this method's cost model is off
 
     def prepare(self, share: float) -> None:
-        """Probe and mix, where this method does, for networks that are predicted to take `share` of the dense latency."""
+        """Probe and choose, where this method does, for networks that are predicted to take `share` of the dense latency."""
         if self.preset.probes:
             self.probe(share)
-        if self.chosen == "mixed":
-            self._mix(share)
-        if self.chosen == "repaired":
+        if self.chooses:
             self._choose(share)
 
     def sizes(self, share: float) -> dict[str, int]:
@@ -98,18 +92,6 @@ class Ranking:
         found = nearest(make, bench.predicted, share, self._stretch * goal, 0.2 * goal, 4 * goal)
         bench.refine(found)  # its kernels are measured where they are built anyway: the next plan is chosen by them
         return found
-
-    def _mix(self, share: float) -> None:
-        """The mixture of plain and probed worths whose plan has the lowest loss on the calibration samples."""
-        plain = {name: retained(s) for name, s in self.scores.items()}
-        goal = self.seen.bench.goal(share)
-
-        def sizes(worth: Mapping[str, Floats]) -> Mapping[str, int]:
-            self.worth = worth
-            return solve(self.problem(), goal).sizes
-
-        ends = extreme_sizes(self.seen.bench.candidates)
-        self.worth = best_worth(plain, self.worth, sizes, lambda found: self.seen.loss(self.plan(found)), *ends)
 
     def _choose(self, share: float) -> None:
         """Plain scores, probes, mixtures and scores taken anew on the way: whichever loses least once it is repaired."""
@@ -170,4 +152,4 @@ def preset_of(contender: str) -> Preset:
     """The preset of a contender: `criterion/NAME` is that criterion's plain sums under our exact allocation."""
     if contender.startswith("criterion/"):
         return Preset(contender.removeprefix("criterion/"), blocks=True)
-    return PRESETS[OURS if contender in MIXED else contender]
+    return PRESETS[contender]

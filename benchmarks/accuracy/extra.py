@@ -63,7 +63,7 @@ def _near(candidates: tuple[int, ...], share: float, random: np.random.Generator
 
 def compensation_rows(seen: Seen, budget: float) -> Iterator[dict[str, object]]:
     """Our plan without training: norms recalibrated only, and each compensation before that."""
-    ranking, bench = Ranking(PRESETS["ours"], seen, "repaired"), seen.bench
+    ranking, bench = Ranking(PRESETS["ours"], seen, chooses=True), seen.bench
     ranking.prepare(budget / bench.bias())
     sizes = at_measured(ranking.sizes, bench.predicted, bench.measured, budget, bench.bias(), faster=True)
     share = {"share": bench.measured(sizes), "predicted_share": bench.predicted(sizes)}

@@ -14,7 +14,7 @@ from billhook.passes.prune import carry_out
 
 from .aim import at_measured, nearest
 from .bench import changed
-from .contenders import MIXED, OURS, PEERS, SCORED, Ranking, Seen, preset_of
+from .contenders import OURS, PEERS, SCORED, Ranking, Seen, preset_of
 from .data import score
 from .schedules import train_under
 from .torch_pruning import pruned, sizes_of
@@ -42,12 +42,12 @@ def contend(contender: str, seen: Seen, share: float) -> Cut:
     else:
         make = _peer(contender, seen) if contender in PEERS else _preset(contender, seen, share)
     return at_measured(
-        make, lambda made: bench.predicted(made.sizes), lambda made: bench.measured(made.sizes), share, bench.bias(), contender in MIXED
+        make, lambda made: bench.predicted(made.sizes), lambda made: bench.measured(made.sizes), share, bench.bias(), contender == OURS
     )
 
 
 def _preset(contender: str, seen: Seen, share: float) -> Callable[[float], Cut]:
-    ranking = Ranking(preset_of(contender), seen, MIXED.get(contender, ""))
+    ranking = Ranking(preset_of(contender), seen, chooses=contender == OURS)
     ranking.prepare(share / seen.bench.bias())
 
     def make(aim: float) -> Cut:

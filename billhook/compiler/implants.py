@@ -12,16 +12,15 @@ from billhook.passes.constraints import Constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.low_rank import implant, implantable, rank_sizes
 from billhook.passes.low_rank_choice import chosen_layers, with_both_forms
-from billhook.passes.plan_choice import repaired_loss
 from billhook.passes.probe import probed_worth
 from billhook.passes.reader_features import ROWS, second_moments
 from billhook.passes.readers import Reader
 from billhook.passes.saliency import Data
 from billhook.passes.saliency_criteria import score_axes
-from billhook.passes.width_problem import plan_of, width_problem
+from billhook.passes.width_problem import width_problem
 
 from .engine import Engine
-from .fit import Values, uniform_at
+from .fit import uniform_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +65,3 @@ def priced(engine: Engine, program: Program, constraints: Sequence[Constraint]) 
     cost = engine.network_cost(program, with_dense(program, sizes))
     cost.prepare(engine.progress)
     return sizes, cost
-
-
-def plan_lost(
-    program: Program, candidates: Mapping[str, Sequence[int]], cost: NetworkCost, values: Values, goal: float, few: Data
-) -> float:
-    """The loss of the plan for `goal` seconds, repaired, on the batches that it is repaired with."""
-    sizes = solve(width_problem(program, values.worth, candidates, cost.tables(candidates)), goal).sizes
-    return repaired_loss(program, plan_of(program, values.scores, sizes), few)

@@ -29,13 +29,13 @@ from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_d
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
 from billhook.passes.oracle import cut_error
-from billhook.passes.plan_choice import best_ranked, repair
+from billhook.passes.plan_choice import best_ranked, repair, repaired_loss
 from billhook.passes.probe import probed_worth
 from billhook.passes.prune import Pruned
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Floats, Scores, retained
 from billhook.passes.saliency_criteria import score_axes
-from billhook.passes.width_problem import width_problem
+from billhook.passes.width_problem import plan_of, width_problem
 
 from .bench import DeviceBench, LocalBench, open_device
 from .budget import BudgetedLatency
@@ -43,7 +43,7 @@ from .compare import Contest, KernelTime, kernel_times
 from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, fit_fastest, uniform_at
-from .implants import choose_implants, plan_lost, priced
+from .implants import choose_implants, priced
 from .memory import MemoryRule
 from .objective import Attained, LeastLatency, LeastMemory
 from .outcome import Sparse
@@ -172,11 +172,7 @@ class Compiler:
             return Values(scores, {name: retained(s) for name, s in scores.items()})
         goal, dense = seconds
         base = uniform_at(cost, self.candidates, goal)
-        tables = cost.tables(self.candidates)
-
-        def chosen(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
-            return solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), seconds).sizes
-
+        chosen = self._chooser(cost)
         for _ in range(PROBES - 1):
             base |= chosen(self._probed(scores, base), goal)
         probed, few = self._probed(scores, base), Data(data.loader, job.loss, job.probe_batches)
@@ -195,14 +191,27 @@ class Compiler:
             found = choose_implants(self.engine, *before, cost, job.constraints, job.criterion, data, seconds[0])
             if not found.layers:
                 return cost, values
-            lost = plan_lost(*before, cost, values, seconds[0], few)
+            lost = self._lost(cost, values, seconds[0], few)
             self.program = found.program
             self.candidates, thin = priced(self.engine, self.program, job.constraints)
             weighed = self.values(thin, seconds)
-            if plan_lost(self.program, self.candidates, thin, weighed, seconds[0], few) < lost:
+            if self._lost(thin, weighed, seconds[0], few) < lost:
                 return thin, weighed
         self.program, self.candidates = before
         return cost, values
+
+    def _chooser(self, cost: NetworkCost) -> Callable[[Mapping[str, Floats], float], Mapping[str, int]]:
+        """The sizes that retain the most of a worth within so many predicted seconds."""
+        tables = cost.tables(self.candidates)
+
+        def chosen(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
+            return solve(width_problem(self.program, worth, self.candidates, tables, uniform=self.uniform), seconds).sizes
+
+        return chosen
+
+    def _lost(self, cost: NetworkCost, values: Values, goal: float, few: Data) -> float:
+        """The loss of the plan for `goal` seconds, repaired, on the batches that it is repaired with."""
+        return repaired_loss(self.program, plan_of(self.program, values.scores, self._chooser(cost)(values.worth, goal)), few)
 
     def _repair(self, pruned: Pruned) -> None:
         """By our default, with data: the readers of what was cut are solved anew, before any training."""

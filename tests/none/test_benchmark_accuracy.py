@@ -64,6 +64,8 @@ def test_differences_are_taken_seed_by_seed() -> None:
     other = [_row("mdp", s, 0.7 + 0.1 * s) for s in range(3)]
     summary = summarise(ours + other)
     assert summary["ours_best_share"] == 0.0
+    assert summary["ours_paired_share"] == 1.0
+    assert summarise([*ours, *other, _row("halp", 0, 0.1)])["ours_paired_share"] is None  # one seed has no interval
     mean, low, high = summary["ours_paired"]["net"]["0.5"]["mdp"]
     assert (mean, low > 0.015, high < 0.027) == (pytest.approx(0.021), True, True)
     assert summary["predicted"]["rows"] == 6
