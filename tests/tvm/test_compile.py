@@ -123,7 +123,7 @@ def test_impossible_budget_states_the_smallest_latency(result: Result, database:
 @pytest.mark.parametrize(("preset", "criterion"), [("uniform", None), ("halp", "l2"), ("flops", "l1")])
 def test_a_preset_chooses_the_sizes_and_its_gap_is_stated(result: Result, database: Path, preset: str, criterion: str | None) -> None:
     assert result.plan.kept
-    other = bh.compile(tiny(), example(), latency=0.7, preset=preset, criterion=criterion, database=database, peers=())
+    other = bh.compile(tiny(), example(), latency=0.5, preset=preset, criterion=criterion, database=database, peers=())
     assert other.plan.kept
     assert 0 <= other.fitted.solution.gap < 1
 
