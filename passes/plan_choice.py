@@ -17,14 +17,16 @@ from billhook.ir.program import Program
 
 from .batches import apply, mode, scalar_loss, split
 from .compensate import reconstruct
+from .cut import cut_graph
 from .probe_mix import mixtures
 from .prune import Pruned, carry_out
 from .recover_batchnorm import recalibrate_batchnorm
 from .rescore import rescored
 from .saliency import Data, Floats, Scores, retained
+from .saliency_criteria import score_axes
 from .width_problem import plan_of
 
-REPAIRED = 2  # batches that are enough to tell plans apart
+RIVALS: Mapping[str, tuple[str, ...]] = {"taylor": ("smcp",)}  # looks at the weights that read: other plans where residuals are wide
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,11 +52,15 @@ def repair(program: Program, small: Pruned, data: Data) -> None:
 
 
 def repaired_loss(program: Program, plan: Plan, data: Data) -> float:
-    """Mean loss of the repaired network on the batches that it was repaired with. Raises DataError like `scalar_loss`."""
+    """Mean loss of the repaired network on as many batches after those that it was repaired with, or on these where no more come.
+
+    Plans differ in how much of the few batches their readers learn by heart. Raises DataError like `scalar_loss`.
+    """
     model = repaired(program, plan, data).model
+    batches = list(islice(data.loader, data.batches and 2 * data.batches))
     losses: list[float] = []
     with mode(model, training=False), torch.no_grad():
-        for place, batch in enumerate(islice(data.loader, data.batches)):
+        for place, batch in enumerate(batches[data.batches :] or batches):
             inputs, target = split(batch)
             losses.append(float(scalar_loss(data.loss, apply(model, inputs), target, place)))
     return float(np.mean(losses))
@@ -69,7 +75,7 @@ def best_ranked(
     seconds: tuple[float, float],
     data: tuple[Data, Data],
 ) -> Ranked:
-    """The best of plain scores, probed worths, mixtures of the two, and scores taken anew on the way to the budget.
+    """The best of plain scores, probed worths, mixtures of the two, and scores taken anew on the way to the budget, its rivals' too.
 
     sizes: by worths, for a latency in seconds. seconds: of the goal and of the dense network. data: batches to score by, and the few to
     judge plans by. Axes without a choice are in the scores only.
@@ -80,9 +86,11 @@ def best_ranked(
     def taken(found: Scores, target: float) -> Mapping[str, int]:
         return sizes({name: retained(s) for name, s in found.items()}, target)
 
-    anew = rescored(criterion, program, scores, data[0], taken, goal, dense)
     offered = [Ranked(scores, worth) for worth in mixtures(plain, probed)]
-    offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
+    for rival in (criterion, *RIVALS.get(criterion, ())):
+        whole = scores if rival == criterion else score_axes(rival, program, cut_graph(program, Plan({})), data[0])
+        anew = rescored(rival, program, whole, data[0], taken, goal, dense)
+        offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
     return least_loss(
         offered, lambda r: plan_of(program, r.scores, sizes(r.worth, goal)), lambda plan: repaired_loss(program, plan, data[1])
     )

@@ -13,10 +13,11 @@ import billhook as bh
 from billhook.ir.errors import DataError
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
+from billhook.passes import plan_choice
 from billhook.passes.cut import cut_graph
-from billhook.passes.plan_choice import Ranked, least_loss, repaired, repaired_loss
+from billhook.passes.plan_choice import Ranked, best_ranked, least_loss, repaired, repaired_loss
 from billhook.passes.rescore import PARTS, rescored
-from billhook.passes.saliency import Data, Scores
+from billhook.passes.saliency import Data, Scores, retained
 from billhook.passes.saliency_criteria import score_axes
 
 SIZE = 12
@@ -78,6 +79,39 @@ def test_a_repaired_network_loses_less(case: tuple[Program, Data]) -> None:
     assert repaired(program, plan, data).plan.sizes() == plan.sizes()
     with pytest.raises(DataError, match="empty"):
         repaired_loss(program, plan, Data([], F.mse_loss))
+
+
+def test_a_plan_is_judged_on_batches_that_it_was_not_repaired_with(case: tuple[Program, Data]) -> None:
+    program, data = case
+    plan = make_plan(program, {"first.out": range(0, SIZE, 2)})
+    first, second = list(data.loader)
+    for batches, judged in (([first, second], second), ([first], first)):
+        few = Data(batches, F.mse_loss, 1)
+        with torch.no_grad():
+            expected = float(F.mse_loss(repaired(program, plan, few).model.eval()(judged[0]), judged[1]))
+        assert repaired_loss(program, plan, few) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("criterion", "asked"), [("taylor", ["taylor", "smcp"]), ("l2", ["l2"])])
+def test_the_default_has_a_rival_whose_scores_are_taken_anew_too(
+    case: tuple[Program, Data], monkeypatch: pytest.MonkeyPatch, criterion: str, asked: list[str]
+) -> None:
+    program, data = case
+    scored: list[str] = []
+
+    def spy(name: str, *args: Any) -> Any:
+        scored.append(name)
+        return rescored(name, *args)
+
+    def sizes(worth: Mapping[str, Any], seconds: float) -> Mapping[str, int]:
+        return {name: max(1, round(SIZE * seconds)) for name in ("first.out", "second.out")}
+
+    monkeypatch.setattr(plan_choice, "rescored", spy)
+    scores = score_axes(criterion, program, cut_graph(program, Plan({})), data)
+    worth = {name: retained(s) for name, s in scores.items()}
+    best = best_ranked(criterion, program, scores, worth, sizes, (0.5, 1.0), (data, data))
+    assert scored == asked
+    assert set(best.worth) == set(worth)
 
 
 def test_the_lowest_loss_decides_and_equal_plans_are_measured_once(case: tuple[Program, Data]) -> None:
