@@ -26,7 +26,8 @@ from .saliency import Data, Floats, Scores, retained
 from .saliency_criteria import score_axes
 from .width_problem import plan_of
 
-RIVALS: Mapping[str, tuple[str, ...]] = {"taylor": ("smcp",)}  # looks at the weights that read: other plans where residuals are wide
+RIVALS: Mapping[str, tuple[str, ...]] = {"taylor": ("smcp",)}  # of what makes an index, by what reads it
+_ALIKE = 1e-3  # of an axis' largest score
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,11 +90,18 @@ def best_ranked(
     offered = [Ranked(scores, worth) for worth in mixtures(plain, probed)]
     for rival in (criterion, *RIVALS.get(criterion, ())):
         whole = scores if rival == criterion else score_axes(rival, program, cut_graph(program, Plan({})), data[0])
+        if rival != criterion and _alike(whole, scores):
+            continue
         anew = rescored(rival, program, whole, data[0], taken, goal, dense)
         offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
     return least_loss(
         offered, lambda r: plan_of(program, r.scores, sizes(r.worth, goal)), lambda plan: repaired_loss(program, plan, data[1])
     )
+
+
+def _alike(left: Scores, right: Scores) -> bool:
+    """Whether two criteria say the same, as Taylor's of makers and of readers do where only homogeneous operators lie between (ReLU)."""
+    return all(np.abs(left[name] - right[name]).max(initial=0.0) <= _ALIKE * np.abs(right[name]).max(initial=0.0) for name in right)
 
 
 def least_loss(offered: Sequence[Ranked], plan: Callable[[Ranked], Plan], loss: Callable[[Plan], float]) -> Ranked:
