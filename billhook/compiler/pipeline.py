@@ -210,7 +210,7 @@ class Compiler:
         return chosen
 
     def _lost(self, cost: NetworkCost, values: Values, goal: float, few: Data) -> float:
-        """The loss of the plan for `goal` seconds, repaired, on the batches that it is repaired with."""
+        """The loss of the plan for `goal` seconds once it is repaired."""
         return repaired_loss(self.program, plan_of(self.program, values.scores, self._chooser(cost)(values.worth, goal)), few)
 
     def _repair(self, pruned: Pruned) -> None:
