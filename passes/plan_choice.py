@@ -88,11 +88,10 @@ def best_ranked(
         return sizes({name: retained(s) for name, s in found.items()}, target)
 
     offered = [Ranked(scores, worth) for worth in mixtures(plain, probed)]
-    for rival in (criterion, *RIVALS.get(criterion, ())):
-        whole = scores if rival == criterion else score_axes(rival, program, cut_graph(program, Plan({})), data[0])
-        if rival != criterion and _alike(whole, scores):
-            continue
-        anew = rescored(rival, program, whole, data[0], taken, goal, dense)
+    rivals = {name: score_axes(name, program, cut_graph(program, Plan({})), data[0]) for name in RIVALS.get(criterion, ())}
+    differing = {name: found for name, found in rivals.items() if not _alike(found, scores)}
+    for name, whole in {criterion: scores, **differing}.items():
+        anew = rescored(name, program, whole, data[0], taken, goal, dense)
         offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
     return least_loss(
         offered, lambda r: plan_of(program, r.scores, sizes(r.worth, goal)), lambda plan: repaired_loss(program, plan, data[1])

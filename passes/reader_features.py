@@ -8,16 +8,15 @@ import torch
 from billhook.ir.program import Program
 
 from .observe import See
-from .readers import Reader
+from .readers import ALL_ROWS, Reader
 from .saliency import Data
 from .saliency_activation import run_through
 
 ROWS = 1 << 13  # of features of one batch, where a sample of positions is enough
-_ALL = 1 << 62
 
 
 def show_features(
-    program: Program, readers: Sequence[Reader], data: Data, see: Callable[[Reader, torch.Tensor], None], most: int = _ALL
+    program: Program, readers: Sequence[Reader], data: Data, see: Callable[[Reader, torch.Tensor], None], most: int = ALL_ROWS
 ) -> None:
     """Run the program's network over the data and show every reader its features [rows, features] of each batch, `most` rows at most.
 
@@ -50,7 +49,7 @@ class SecondMoment:
         return self.total / self.rows
 
 
-def second_moments(program: Program, readers: Sequence[Reader], data: Data, most: int = _ALL) -> dict[str, SecondMoment]:
+def second_moments(program: Program, readers: Sequence[Reader], data: Data, most: int = ALL_ROWS) -> dict[str, SecondMoment]:
     """Of the features of each reader, by its node. Raises DataError like `run_through`."""
     found: dict[str, SecondMoment] = {}
 

@@ -22,6 +22,8 @@ from .norms import argument, operator, state_name
 
 _CONVOLUTIONS = {"aten.conv1d": 1, "aten.conv2d": 2}
 
+ALL_ROWS = 1 << 62  # more than there are
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reader:
@@ -39,7 +41,7 @@ class Reader:
     taps: int
     window: tuple[tuple[int, int], ...] = ()
 
-    def features(self, x: torch.Tensor, most: int = 1 << 62) -> torch.Tensor:
+    def features(self, x: torch.Tensor, most: int = ALL_ROWS) -> torch.Tensor:
         """Features [rows, inputs * taps] of an input value, float64; a row for every output position of every sample.
 
         most: rows, the first of them; whole samples of a convolution, at least one.

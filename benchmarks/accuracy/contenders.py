@@ -98,7 +98,7 @@ class Ranking:
         bench, program = self.seen.bench, self.seen.program
 
         def sizes(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
-            return solve(width_problem(bench.program, worth, bench.candidates, bench.tables()), seconds).sizes
+            return solve(self.problem(worth), seconds).sizes
 
         data = self.seen.data(SCORED), self.seen.data(PROBED, PROBED_BATCH)
         seconds = bench.goal(share), bench.goal(1.0)
@@ -131,10 +131,10 @@ class Ranking:
         loss = lambda sizes: self.seen.loss(self.plan(sizes))  # noqa: E731
         return preset_task(bench.program, self.worth, bench.candidates, bench.tables(), bench.operations, loss)
 
-    def problem(self) -> Problem:
-        """The joint problem of this method's worths and the bench's costs."""
+    def problem(self, worth: Mapping[str, Floats]) -> Problem:
+        """The joint problem of worths and the bench's costs."""
         bench = self.seen.bench
-        return width_problem(bench.program, self.worth, bench.candidates, bench.tables())
+        return width_problem(bench.program, worth, bench.candidates, bench.tables())
 
     def probe(self, share: float) -> None:
         """Two rounds, as the compiler does: around a uniform cut, then around the plan found by them."""
@@ -145,7 +145,7 @@ class Ranking:
             full = {name: sizes[-1] for name, sizes in bench.candidates.items()} | base
             self.worth = probed_worth(self.seen.program, self.scores, bench.candidates, full, loader, everywhere, PROBED)
             if turn == 0:
-                base = dict(solve(self.problem(), goal).sizes)
+                base = dict(solve(self.problem(self.worth), goal).sizes)
 
 
 def preset_of(contender: str) -> Preset:
