@@ -23,6 +23,7 @@ from billhook.passes.low_rank import implant_by_name
 from billhook.passes.mask import mask_graph
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig
+from billhook.passes.worth_descent import TRIALS
 
 if TYPE_CHECKING:
     from billhook.compiler.result import Result
@@ -66,6 +67,7 @@ def compile(  # noqa: A001
     weights: MemoryBudget | float | str | None = None,
     score_batches: int = 16,
     probe_batches: int = 2,
+    trials: int = TRIALS,
     peers: Sequence[str] = ("torch eager",),
     threads: int = 1,
     database: Path | None = None,
@@ -89,7 +91,8 @@ def compile(  # noqa: A001
     besides the latency. weights: the same for the bytes of weights. constraints: such as "uniform(*.qkv.out.0)" or
     `bh.divisible("*.mlp.*", 64)`, kept exactly
     (`billhook.passes.constraints`). score_batches: how many batches the scores are averaged over; probe_batches: on how many each probe of
-    the loss runs. database: where measurements are kept. device: name of a remote device (`billhook device add`) on which kernels and
+    the loss runs; trials: how many plans are repaired and judged at most while axes are weighed by what their plans lose (0: none).
+    database: where measurements are kept. device: name of a remote device (`billhook device add`) on which kernels and
     networks are measured instead of here; its own processor is then the target, and no peers take part. precision: "bf16" stores values and
     multiplies in bfloat16 where there are kernels for it; sums and the peers stay in float32. "int8" does so in 8-bit integers, on ranges
     that it takes from the data, or without data from the example inputs. sparsity: "blocks" makes layers sparse by columns as well (GRIM),
@@ -107,13 +110,17 @@ def compile(  # noqa: A001
     sought = make_goals(latency, objective=objective, retain=retain, memory=memory, weights=weights, low_rank=low_rank, **method)
     store, what = database or default_database({}), (model, example_inputs, target, sought)
     if (target.kind if isinstance(target, Target) else target.partition(":")[0]) == "fpga":
-        from billhook.compiler.fpga_job import compile_for_board
-
-        return compile_for_board(*what, **shared, cache=store.parent / "simulators", progress=progress)
+        return _compile_for_board(*what, **shared, cache=store.parent / "simulators", progress=progress)
     from billhook.compiler.pipeline import make_job, run_job  # TVM is loaded only by those who compile
 
-    shared |= {"score_batches": score_batches, "probe_batches": probe_batches, "peers": peers}
+    shared |= {"score_batches": score_batches, "probe_batches": probe_batches, "trials": trials, "peers": peers}
     return run_job(make_job(*what, **shared, database=store, threads=threads, precision=precision), progress)
+
+
+def _compile_for_board(*what: Any, **options: Any) -> Any:
+    from billhook.compiler.fpga_job import compile_for_board
+
+    return compile_for_board(*what, **options)
 
 
 def load(folder: str | Path, model_factory: Callable[[], nn.Module]) -> nn.Module:

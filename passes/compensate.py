@@ -44,7 +44,7 @@ def reform(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE) -
     joints = _dense(program, [r for r, _ in layers], data)
     for (reader, kept), joint in zip(layers, joints, strict=True):
         weight, outputs = _matrix(reader, program), _outputs(reader, program, pruned)
-        _store(reader, pruned, *joint.among(kept).through(weight[outputs]).solve(weight[outputs][:, kept], _checked(ridge)))
+        _store(reader, program, pruned, *joint.among(kept).through(weight[outputs]).solve(weight[outputs][:, kept], _checked(ridge)))
     return len(layers)
 
 
@@ -57,15 +57,15 @@ def absorb(program: Program, pruned: Pruned, data: Data) -> int:
     joints = _dense(program, [r for r, _ in layers], data)
     for (reader, kept), joint in zip(layers, joints, strict=True):
         weight = _matrix(reader, program)[_outputs(reader, program, pruned)]
-        _store(reader, pruned, weight[:, kept], weight @ joint.left_mean - weight[:, kept] @ joint.left_mean[kept])
+        _store(reader, program, pruned, weight[:, kept], weight @ joint.left_mean - weight[:, kept] @ joint.left_mean[kept])
     return len(layers)
 
 
-def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE) -> int:
+def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RIDGE, rows: int = ROWS) -> int:
     """Min ||W x - W' x'||^2 + ridge ||W' - W_k||^2 for one reader after the other (CP, He, Zhang and Sun 2017).
 
     x is what the dense network feeds the layer, x' what the cut one does with the layers before it repaired, so errors are not
-    handed on. Both networks run once, in step; of a batch a layer looks at ROWS rows of features at most. Of the dense network only W x
+    handed on. Both networks run once, in step; of a batch a layer looks at `rows` rows of features at most. Of the dense network only W x
     is looked at, which the layer itself computes: its features are wider than what it makes of them. Raises DataError without data,
     OptionError for a negative ridge.
     """
@@ -81,9 +81,9 @@ def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RID
         outputs, joint = _outputs(reader, program, pruned), Joint()
         bias = 0 if reader.bias is None else state_of(program.graph, reader.bias).detach().double()[outputs]
         for value, seen in zip(dense.until(reader.node), small.until(reader.source), strict=True):
-            features = reader.features(seen, ROWS)
+            features = reader.features(seen, rows)
             joint.add(reader.results(value, len(features))[:, outputs] - bias, features)
-        _store(reader, pruned, *joint.solve(_matrix(reader, program)[outputs][:, kept], _checked(ridge)))
+        _store(reader, program, pruned, *joint.solve(_matrix(reader, program)[outputs][:, kept], _checked(ridge)))
     return len(layers)
 
 
@@ -120,13 +120,15 @@ def _outputs(reader: Reader, program: Program, pruned: Pruned) -> Positions:
     return _kept(reader.outputs, program, pruned)
 
 
-def _store(reader: Reader, pruned: Pruned, weight: torch.Tensor, shift: torch.Tensor) -> None:
-    """Put the weight [outputs that are left, features] into the cut network, and add what its bias changes by."""
+def _store(reader: Reader, program: Program, pruned: Pruned, weight: torch.Tensor, shift: torch.Tensor) -> None:
+    """Put the weight [outputs that are left, features] into the cut network, and the dense bias moved by `shift`."""
     target = state_of(pruned.program.graph, reader.weight)
     with torch.no_grad():
         target.copy_(weight.reshape(target.shape).to(target))
         if reader.bias is not None:
-            state_of(pruned.program.graph, reader.bias).add_(shift.to(target))
+            bias = state_of(pruned.program.graph, reader.bias)
+            dense = state_of(program.graph, reader.bias).detach()[_outputs(reader, program, pruned)]
+            bias.copy_((dense.double() + shift).to(bias))
 
 
 def _checked(ridge: float) -> float:

@@ -21,12 +21,13 @@ def nearest(
     low: float,
     high: float,
     power: float = 1.0,
+    rank: Callable[[T], float] | None = None,
 ) -> T:
     """make(setting), for a setting between low and high (latency rises with it) whose latency is `wanted` within CLOSE.
 
     Where a method's widths are too coarse for that, the slower of the two neighbours: no method is to look worse for being faster.
-    start: the setting that is tried first; power: of the latency, to which the setting is about proportional. Raises BudgetError
-    where no setting gives a network.
+    start: the setting that is tried first; power: of the latency, to which the setting is about proportional; rank: of networks within
+    CLOSE the one with the lowest is taken instead of the nearest. Raises BudgetError where no setting gives a network.
     """
     found: list[tuple[float, T]] = []
     setting = start
@@ -45,7 +46,7 @@ def nearest(
         setting = proposal if low < proposal < high else (low + high) / 2
     if not found:
         raise BudgetError("no setting of this method gives a network")
-    return _best(found, CLOSE, faster=False)
+    return _best(found, CLOSE, faster=False, rank=rank)
 
 
 def at_measured(
@@ -70,7 +71,9 @@ def at_measured(
     return _best(found, EQUAL, faster)
 
 
-def _best(found: list[tuple[float, T]], close: float, faster: bool) -> T:
+def _best(found: list[tuple[float, T]], close: float, faster: bool, rank: Callable[[T], float] | None = None) -> T:
     within = [f for f in found if abs(f[0]) <= close]
+    if within and rank is not None:
+        return min((made for _, made in within), key=rank)
     side = [f for f in found if (f[0] <= 0) == faster]
     return min(within or side or found, key=lambda f: abs(f[0]))[1]

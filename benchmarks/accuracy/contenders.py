@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from billhook.compiler.judged import JudgedRule
 from billhook.ir.plan import Plan, make_plan
 from billhook.ir.program import Program
 from billhook.passes.allocate import Problem, evaluate, front, solve
@@ -12,6 +13,7 @@ from billhook.passes.allocation_presets import PRESETS, Preset, Task, choose
 from billhook.passes.allocation_task import preset_task
 from billhook.passes.batches import split
 from billhook.passes.cut import cut_graph
+from billhook.passes.judge import Judge
 from billhook.passes.plan_choice import best_ranked
 from billhook.passes.probe import plan_loss, probed_worth
 from billhook.passes.saliency import Data, Floats, Scores, best_indices, retained
@@ -72,6 +74,7 @@ class Ranking:
         self.worth: Mapping[str, Floats] = {name: retained(s) for name, s in self.scores.items()}
         self._points: Sequence[Point] = ()
         self._stretch = 1.0  # of the goal, by which this method's cost model is off
+        self._judge: Judge | None = None
 
     def prepare(self, share: float) -> None:
         """Probe and choose, where this method does, for networks that are predicted to take `share` of the dense latency."""
@@ -89,7 +92,7 @@ class Ranking:
             self._stretch = setting / goal
             return choose(setting)
 
-        found = nearest(make, bench.predicted, share, self._stretch * goal, 0.2 * goal, 4 * goal)
+        found = nearest(make, bench.predicted, share, self._stretch * goal, 0.2 * goal, 4 * goal, rank=self._lost)
         bench.refine(found)  # its kernels are measured where they are built anyway: the next plan is chosen by them
         return found
 
@@ -100,13 +103,20 @@ class Ranking:
         def sizes(worth: Mapping[str, Floats], seconds: float) -> Mapping[str, int]:
             return solve(self.problem(worth), seconds).sizes
 
-        data = self.seen.data(SCORED), self.seen.data(PROBED, PROBED_BATCH)
+        self._judge = Judge(program, self.seen.data(PROBED, PROBED_BATCH))
         seconds = bench.goal(share), bench.goal(1.0)
-        best = best_ranked(self.preset.criterion, program, self.scores, self.worth, sizes, seconds, data)
+        best = best_ranked(self.preset.criterion, program, self.scores, self.worth, sizes, seconds, self.seen.data(SCORED), self._judge)
         self.scores, self.worth = best.scores, best.worth
+
+    def _lost(self, sizes: Mapping[str, int]) -> float:
+        """What tells plans of equal latency apart: what they lose, where this method looks at it."""
+        return 0.0 if self._judge is None else self._judge(self.scores, sizes)
 
     def _chooser(self) -> Chooser:
         """Sizes for a goal in seconds. Of a preset that counts operations: the front over these is drawn once."""
+        if self._judge is not None:
+            rule = JudgedRule(self.scores, self._judge)
+            return lambda goal: dict(rule(self.problem(self.worth), goal).sizes)
         task = self._task()
         if self.preset.cost != "operations" or task.operations is None:
             return lambda goal: choose(self.preset, task, goal)

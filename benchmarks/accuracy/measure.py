@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.rows import Row
 from billhook.ir.progress import Progress
-from billhook.passes.compensate import reconstruct
+from billhook.passes.judge import repair
 from billhook.passes.prune import carry_out
 
 from .aim import at_measured, nearest
@@ -53,7 +53,7 @@ def _preset(contender: str, seen: Seen, share: float) -> Callable[[float], Cut]:
     def make(aim: float) -> Cut:
         sizes = ranking.sizes(aim)
         small = carry_out(seen.program, ranking.plan(sizes))
-        return Cut(small.model, sizes, partial(reconstruct, seen.program, small, seen.data(SCORED)) if contender == OURS else None)
+        return Cut(small.model, sizes, partial(repair, seen.program, small, seen.data(SCORED)) if contender == OURS else None)
 
     return make
 

@@ -13,6 +13,7 @@ from billhook.ir.program import Program
 from billhook.passes.allocate import Front, Problem, Solution, front, solve
 from billhook.passes.allocation_budgets import ExtraBudget, with_budgets
 from billhook.passes.candidate_sizes import dense_sizes, uniform_sizes, whole_sizes
+from billhook.passes.judge import Judge
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.removal import data_flow, keeps_paths
 from billhook.passes.saliency import Floats, Scores
@@ -66,10 +67,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Values:
-    """What is to be retained. scores rank the indices of each axis; worth V(k), k = 0 .. size, compares the axes."""
+    """What is to be retained. scores rank the indices of each axis; worth V(k), k = 0 .. size, compares the axes.
+
+    judge: of the plans that these lead to, where there is data.
+    """
 
     scores: Scores
     worth: Mapping[str, Floats]
+    judge: Judge | None = None
 
 
 class Fitter:
@@ -128,6 +133,11 @@ class Fitter:
                 break
         return solution
 
+    def gain(self, solution: Solution) -> float:
+        """Of plans within the budget the one that loses least, where that can be judged, else the most valuable, has the largest."""
+        judge = self.values.judge
+        return solution.value if judge is None else -judge(self.values.scores, solution.sizes)
+
     def front(self) -> Front:
         """Every budget at once, with the costs as known by now, within the further limits."""
         return front(self.problem())
@@ -155,13 +165,14 @@ class Fitter:
         return pruned, self.engine.build(pruned.program.graph, self.program.example)
 
 
-def fit(fitter: Fitter, budget: float, measure: MeasureBuild, gain: Callable[[Solution], float] = lambda found: found.value) -> Fitted:
+def fit(fitter: Fitter, budget: float, measure: MeasureBuild, gain: Callable[[Solution], float] | None = None) -> Fitted:
     """Solve, cut, build, measure, and aim anew between what was measured, until the latency is in [CLOSE, 1] x budget.
 
     At most `ROUNDS` times, and `MORE` times where nothing is within [FAR, 1] x budget by then; of the plans within the budget the one of
-    most `gain`, by default the most valuable, is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that
+    most `gain` (by default the fitter's) is taken. Raises BudgetError where no plan meets the budget, with the smallest latency that
     is reachable.
     """
+    gain = gain or fitter.gain
     rounds: list[Round] = []
     best: Found | None = None
     margin = MARGIN

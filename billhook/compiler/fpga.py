@@ -31,7 +31,7 @@ from billhook.passes.analyse import ANALYSIS
 from billhook.passes.batches import Loader, Loss, split
 from billhook.passes.constraints import Constraint
 from billhook.passes.cut import cut_graph
-from billhook.passes.plan_choice import repair, repaired_loss
+from billhook.passes.judge import repair, repaired_loss
 from billhook.passes.prune import Pruned, carry_out
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.rescore import rescored

@@ -28,14 +28,16 @@ from billhook.passes.block_sparsity import masked
 from billhook.passes.candidate_sizes import candidate_sizes, dense_sizes, with_dense
 from billhook.passes.constraints import Constraint, parse_constraint, uniform_groups
 from billhook.passes.cut import cut_graph
+from billhook.passes.judge import Judge, repair
 from billhook.passes.oracle import cut_error
-from billhook.passes.plan_choice import best_ranked, repair, repaired_loss
+from billhook.passes.plan_choice import best_ranked
 from billhook.passes.probe import probed_worth
 from billhook.passes.prune import Pruned
 from billhook.passes.recover import Finetune, FinetuneConfig, recover
 from billhook.passes.saliency import Data, Floats, Scores, retained
 from billhook.passes.saliency_criteria import score_axes
-from billhook.passes.width_problem import plan_of, width_problem
+from billhook.passes.width_problem import width_problem
+from billhook.passes.worth_descent import TRIALS, check_trials
 
 from .bench import DeviceBench, LocalBench, open_device
 from .budget import BudgetedLatency
@@ -44,6 +46,7 @@ from .device_contest import DeviceContest, device_kernel_times
 from .engine import Build, Engine
 from .fit import Fitted, Fitter, Rule, Values, fit, fit_fastest, uniform_at
 from .implants import choose_implants, priced
+from .judged import JudgedRule
 from .memory import MemoryRule
 from .objective import Attained, LeastLatency, LeastMemory
 from .outcome import Sparse
@@ -79,6 +82,7 @@ class Job:
     precision: str = "fp32"
     preset: Preset | None = None
     sparsity: str | None = None
+    trials: int = TRIALS  # plans judged while axes are weighed
 
     @property
     def budget(self) -> Budget:
@@ -163,21 +167,20 @@ class Compiler:
 
         seconds: predicted, to aim at, and of the dense network. The first probes are around a uniform cut to that goal, the next around the
         plan found by them. Of the plans by plain scores, probes, mixtures of the two and scores taken anew on the way the one that loses
-        least once it is repaired decides (decision 0018).
+        least once it is repaired decides (decision 0018), and how its axes are weighed follows from such losses too (decision 0026).
         """
         job = self.job
         data = Data(job.data, job.loss, job.score_batches, self.progress) if job.data is not None else None
         scores = score_axes(job.criterion, self.program, cut_graph(self.program, Plan({})), data)
         if data is None or (job.preset is not None and not job.preset.probes):
             return Values(scores, {name: retained(s) for name, s in scores.items()})
-        goal, dense = seconds
-        base = uniform_at(cost, self.candidates, goal)
+        base = uniform_at(cost, self.candidates, seconds[0])
         chosen = self._chooser(cost)
         for _ in range(PROBES - 1):
-            base |= chosen(self._probed(scores, base), goal)
-        probed, few = self._probed(scores, base), Data(data.loader, job.loss, job.probe_batches)
-        best = best_ranked(job.criterion, self.program, scores, probed, chosen, (goal, dense), (data, few))
-        return Values(best.scores, best.worth)
+            base |= chosen(self._probed(scores, base), seconds[0])
+        probed, judge = self._probed(scores, base), Judge(self.program, Data(data.loader, job.loss, job.probe_batches))
+        best = best_ranked(job.criterion, self.program, scores, probed, chosen, seconds, data, judge, job.trials)
+        return Values(best.scores, best.worth, judge)
 
     def _implanted(self, cost: NetworkCost, values: Values, seconds: tuple[float, float]) -> tuple[NetworkCost, Values]:
         """Where the job asks for it: layers factored, if the plan that then comes out loses less once it is repaired."""
@@ -185,17 +188,16 @@ class Compiler:
         if not job.goals.low_rank or job.data is None:
             return cost, values
         with self.stages.stage("choose low-rank layers"):
-            few = Data(job.data, job.loss, job.probe_batches)
-            data = Data(job.data, job.loss, job.score_batches, self.progress), few
+            data = Data(job.data, job.loss, job.score_batches, self.progress), Data(job.data, job.loss, job.probe_batches)
             before = self.program, self.candidates
             found = choose_implants(self.engine, *before, cost, job.constraints, job.criterion, data, seconds[0])
             if not found.layers:
                 return cost, values
-            lost = self._lost(cost, values, seconds[0], few)
+            lost = self._lost(cost, values, seconds[0])
             self.program = found.program
             self.candidates, thin = priced(self.engine, self.program, job.constraints)
             weighed = self.values(thin, seconds)
-            if self._lost(thin, weighed, seconds[0], few) < lost:
+            if self._lost(thin, weighed, seconds[0]) < lost:
                 return thin, weighed
         self.program, self.candidates = before
         return cost, values
@@ -209,9 +211,10 @@ class Compiler:
 
         return chosen
 
-    def _lost(self, cost: NetworkCost, values: Values, goal: float, few: Data) -> float:
+    def _lost(self, cost: NetworkCost, values: Values, goal: float) -> float:
         """The loss of the plan for `goal` seconds once it is repaired."""
-        return repaired_loss(self.program, plan_of(self.program, values.scores, self._chooser(cost)(values.worth, goal)), few)
+        assert values.judge is not None
+        return values.judge(values.scores, self._chooser(cost)(values.worth, goal))
 
     def _repair(self, pruned: Pruned) -> None:
         """By our default, with data: the readers of what was cut are solved anew, before any training."""
@@ -242,9 +245,7 @@ class Compiler:
         """The closed loop for the job's objective."""
         if isinstance(self.least, LeastLatency):
             return fit_fastest(fitter, budget, contest.of_build)
-        if isinstance(self.least, LeastMemory):
-            return fit(fitter, budget, contest.of_build, self.least.gain)
-        return fit(fitter, budget, contest.of_build)
+        return fit(fitter, budget, contest.of_build, self.least.gain if isinstance(self.least, LeastMemory) else None)
 
     def _rule(self, values: Values, cost: NetworkCost) -> Rule:
         """How sizes are chosen: by our exact allocation, or as the job's preset does."""
@@ -252,6 +253,8 @@ class Compiler:
         if job.goals.objective.name == "latency":
             self.least = LeastLatency(job.goals.objective)
             return self.least
+        if values.judge is not None:
+            return JudgedRule(values.scores, values.judge)
         if job.preset is None:
             return solve
         loss = None if job.data is None else measured_loss(self.program, values.scores, job.data, job.loss, job.probe_batches)
@@ -333,6 +336,7 @@ def make_job(
     precision: str = "fp32",
     preset: str | None = None,
     sparsity: str | None = None,
+    trials: int = TRIALS,
 ) -> Job:
     """Check and complete the options; a device is asked what it is. latency: or all goals. Raises OptionError, DataError, DeviceError."""
     _check_data(finetune, data, low_rank=isinstance(latency, Goals) and latency.low_rank)
@@ -343,11 +347,8 @@ def make_job(
         *(model, (_arguments(example_inputs), {}), machine, latency if isinstance(latency, Goals) else make_goals(latency)),
         *(data, evaluate, finetune, loss or F.cross_entropy, scored_by),
         *(score_batches, probe_batches, tuple(peers), database),
-        preset=method,
-        constraints=tuple(parse_constraint(c, "constraints") for c in constraints),
-        device=remote,
-        precision=_precision(precision, remote),
-        sparsity=check_sparsity(sparsity, machine, precision),
+        *(tuple(parse_constraint(c, "constraints") for c in constraints), remote, _precision(precision, remote), method),
+        *(check_sparsity(sparsity, machine, precision), check_trials(trials)),
     )
 
 

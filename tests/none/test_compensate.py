@@ -69,6 +69,18 @@ def test_the_reader_is_numpys_least_squares(conv: bool, how: Any) -> None:
     np.testing.assert_allclose(small.bias.detach().numpy(), solution[-1], rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("how", [reform, reconstruct, absorb])
+def test_what_was_repaired_once_stays_as_it_is(how: Any) -> None:
+    model, x, batches = make(conv=False)
+    program = bh.trace(model, x[:1])
+    pruned = bh.prune(program, {"first.out": KEPT[False]})
+    states: list[dict[str, torch.Tensor]] = []
+    for _ in range(2):
+        how(program, pruned, Data(batches, F.mse_loss))
+        states.append({name: t.clone() for name, t in pruned.model.state_dict().items()})
+    torch.testing.assert_close(states[0], states[1])
+
+
 def test_absorption_keeps_the_mean_output() -> None:
     model, x, batches = make(conv=False)
     program = bh.trace(model, x[:1])

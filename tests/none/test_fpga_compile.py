@@ -14,7 +14,7 @@ from billhook.compiler.fpga_cost import dense_partition, fpga_target
 from billhook.compiler.fpga_prune import allocate
 from billhook.compiler.fpga_result import TOLERANCE, FpgaResult
 from billhook.ir.errors import OptionError
-from billhook.passes.plan_choice import repaired_loss
+from billhook.passes.judge import repaired_loss
 from billhook.passes.saliency import Data
 
 

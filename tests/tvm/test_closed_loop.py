@@ -51,6 +51,9 @@ class Formula:
         self.built.append(sizes["a"])
         return SimpleNamespace(plan=None), sizes["a"]
 
+    def gain(self, solution: Any) -> float:
+        return float(solution.value)
+
     def front(self) -> None:
         return None
 

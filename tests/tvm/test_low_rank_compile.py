@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import billhook as bh
-from billhook.compiler import pipeline
+from billhook.compiler.pipeline import Compiler
 from billhook.ir.errors import DataError, OptionError
 
 
@@ -41,7 +41,7 @@ class Batches:
 def test_a_layer_of_low_rank_becomes_two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which layer is factored follows from measured prices and probes; that the plan then loses less is taken for granted here."""
     lost = iter([1.0, 0.0])
-    monkeypatch.setattr(pipeline, "repaired_loss", lambda *_: next(lost))
+    monkeypatch.setattr(Compiler, "_lost", lambda *_: next(lost))
     torch.manual_seed(0)
     model, x = Wide().eval(), torch.randn(16, 512, generator=torch.Generator().manual_seed(1))
     data, database = Batches(model), tmp_path / "m.sqlite"
