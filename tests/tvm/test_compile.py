@@ -132,6 +132,8 @@ def test_bad_options_fail_before_any_work(tmp_path: Path) -> None:
     database = tmp_path / "untouched.sqlite"
     with pytest.raises(OptionError, match="taylr"):
         bh.compile(tiny(), example(), criterion="taylr", database=database)
+    with pytest.raises(OptionError, match="trials: -1 plans"):
+        bh.compile(tiny(), example(), trials=-1, database=database)
     with pytest.raises(OptionError, match="did you mean halp"):
         bh.compile(tiny(), example(), preset="hapl", database=database)
     with pytest.raises(DataError, match="preset halp scores by taylor"):
