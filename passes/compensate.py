@@ -65,9 +65,9 @@ def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RID
     """Min ||W x - W' x'||^2 + ridge ||W' - W_k||^2 for one reader after the other (CP, He, Zhang and Sun 2017).
 
     x is what the dense network feeds the layer, x' what the cut one does with the layers before it repaired, so errors are not
-    handed on. Both networks run once, in step; of a batch a layer looks at `rows` rows of features at most. Of the dense network only W x
-    is looked at, which the layer itself computes: its features are wider than what it makes of them. Raises DataError without data,
-    OptionError for a negative ridge.
+    handed on. Both networks run once, in step; of a batch a layer looks at `rows` rows of features at most, spread over its samples. Of
+    the dense network only W x is looked at, which the layer itself computes: its features are wider than what it makes of them. Raises
+    DataError without data, OptionError for a negative ridge.
     """
     layers = _layers(program, pruned)
     inputs = [split(batch)[0] for batch in islice(data.loader, data.batches)]
@@ -82,7 +82,7 @@ def reconstruct(program: Program, pruned: Pruned, data: Data, ridge: float = RID
         bias = 0 if reader.bias is None else state_of(program.graph, reader.bias).detach().double()[outputs]
         for value, seen in zip(dense.until(reader.node), small.until(reader.source), strict=True):
             features = reader.features(seen, rows)
-            joint.add(reader.results(value, len(features))[:, outputs] - bias, features)
+            joint.add(reader.results(value, rows)[:, outputs] - bias, features)
         _store(reader, program, pruned, *joint.solve(_matrix(reader, program)[outputs][:, kept], _checked(ridge)))
     return len(layers)
 

@@ -60,11 +60,6 @@ class Judge:
         self._program, self._data = program, data
         self._known: dict[tuple[tuple[str, tuple[int, ...]], ...], float] = {}
 
-    @property
-    def judged(self) -> int:
-        """How many different plans were repaired so far."""
-        return len(self._known)
-
     def __call__(self, scores: Scores, sizes: Mapping[str, int]) -> float:
         """The loss of the plan that keeps the best of each axis by the scores. Raises DataError."""
         plan = plan_of(self._program, scores, sizes)

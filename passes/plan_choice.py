@@ -10,6 +10,7 @@ import numpy as np
 
 from billhook.ir.plan import Plan
 from billhook.ir.program import Program
+from billhook.ir.progress import no_progress
 
 from .cut import cut_graph
 from .judge import Judge
@@ -61,7 +62,7 @@ def best_ranked(
         anew = rescored(name, program, whole, data, taken, goal, dense)
         offered.append(Ranked(anew, {name: retained(s) for name, s in anew.items()}))
     best = min(offered, key=lambda r: judge(r.scores, sizes(r.worth, goal)))  # the first of equals
-    weighed = descend(best.worth, lambda w: sizes(w, goal), lambda chosen: judge(best.scores, chosen), trials, data.progress)
+    weighed = descend(best.worth, lambda w: sizes(w, goal), lambda chosen: judge(best.scores, chosen), trials, data.progress or no_progress)
     return Ranked(best.scores, weighed)
 
 

@@ -44,23 +44,43 @@ class Reader:
     def features(self, x: torch.Tensor, most: int = ALL_ROWS) -> torch.Tensor:
         """Features [rows, inputs * taps] of an input value, float64; a row for every output position of every sample.
 
-        most: rows, the first of them; whole samples of a convolution, at least one.
+        most: rows, about, spread over all samples and all of the map: neighbours say nearly the same.
         """
         if not self.window:
-            return x.reshape(-1, x.shape[-1])[:most].double()
+            return _spread(x.reshape(-1, x.shape[-1]), most).double()
         kernel, stride, padding, dilation = self.window
         maps = x if x.dim() == 4 else x.unsqueeze(-2)
-        maps = maps[: max(1, most * math.prod(stride) // (maps.shape[-2] * maps.shape[-1]))]
-        columns = F.unfold(maps.double(), kernel, dilation=dilation, padding=padding, stride=stride)
-        return columns.transpose(1, 2).reshape(-1, columns.shape[1])
+        places = tuple(
+            (size + 2 * p - d * (k - 1) - 1) // s + 1
+            for size, k, s, p, d in zip(maps.shape[-2:], kernel, stride, padding, dilation, strict=True)
+        )
+        rows, columns = _steps(len(maps), places, most)
+        seen = F.unfold(maps.double(), kernel, dilation=dilation, padding=padding, stride=(rows * stride[0], columns * stride[1]))
+        return _spread(seen.transpose(1, 2).reshape(-1, seen.shape[1]), most)
 
-    def results(self, y: torch.Tensor, rows: int) -> torch.Tensor:
-        """The first rows [rows, outputs] of the layer's own value, float64, in the order of the rows of `features`."""
-        return (y.movedim(1, -1) if self.window else y).reshape(-1, self.outputs.size)[:rows].double()
+    def results(self, y: torch.Tensor, most: int = ALL_ROWS) -> torch.Tensor:
+        """The layer's own value at the rows of `features` with the same limit, [rows, outputs], float64."""
+        if self.window:
+            maps = y if y.dim() == 4 else y.unsqueeze(-2)
+            rows, columns = _steps(len(maps), (maps.shape[-2], maps.shape[-1]), most)
+            y = maps[..., ::rows, ::columns].movedim(1, -1)
+        return _spread(y.reshape(-1, self.outputs.size), most).double()
 
     def columns(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Features of input positions [...]: [..., taps]."""
         return positions[..., None] * self.taps + np.arange(self.taps)
+
+
+def _steps(samples: int, places: tuple[int, ...], most: int) -> tuple[int, int]:
+    """Every how many rows and columns of an output map [rows, columns] to look, for `most` places of all samples."""
+    over = max(samples * math.prod(places) / most, 1.0)
+    rows = min(math.ceil(math.sqrt(over)), places[0])
+    return rows, min(math.ceil(over / rows), places[1])
+
+
+def _spread(rows: torch.Tensor, most: int) -> torch.Tensor:
+    """At most so many rows, evenly spaced."""
+    return rows[:: max(1, -(-len(rows) // most))]
 
 
 def find_readers(program: Program) -> tuple[Reader, ...]:

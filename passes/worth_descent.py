@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 
 from billhook.ir.errors import OptionError
-from billhook.ir.progress import Progress
+from billhook.ir.progress import Progress, no_progress
 
 from .saliency import Floats
 
@@ -34,13 +34,19 @@ def descend(
     sizes: Callable[[Worth], Sizes],
     loss: Callable[[Sizes], float],
     trials: int = TRIALS,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> Worth:
     """The worth with the least loss that single axes' changes lead to, until none of them gains or `trials` plans were judged.
 
     sizes: of the plan for a worth; loss: of that plan, repaired. Worths that lead to a plan that was judged before cost no trial.
     Deterministic.
     """
+    worth = _descended(start, sizes, loss, trials, progress)
+    progress("weigh axes", trials, trials)
+    return worth
+
+
+def _descended(start: Worth, sizes: Callable[[Worth], Sizes], loss: Callable[[Sizes], float], trials: int, progress: Progress) -> Worth:
     worth, found = start, sizes(start)
     seen = {_key(found): loss(found)}
     least = seen[_key(found)]
@@ -52,8 +58,7 @@ def descend(
                 if _key(tried) not in seen:
                     if len(seen) > trials:
                         return worth
-                    if progress is not None:
-                        progress("weigh axes", len(seen) - 1, trials)
+                    progress("weigh axes", len(seen) - 1, trials)
                     seen[_key(tried)] = loss(tried)
                 if seen[_key(tried)] < least - _BETTER:
                     worth, found, least, gained = moved, tried, seen[_key(tried)], True

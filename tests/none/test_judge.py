@@ -80,5 +80,4 @@ def test_equal_plans_are_repaired_once(case: tuple[Program, Data], monkeypatch: 
     judge, scores = Judge(program, data), {"first.out": rising, "second.out": rising}
     assert [judge(scores, {"first.out": size, "second.out": SIZE}) for size in (8, 4, 8, 6)] == [1.0, 2.0, 1.0, 3.0]
     assert asked == [8, 4, 6]
-    assert judge.judged == 3
     assert judge({**scores, "first.out": -rising}, {"first.out": 8}) == 4.0  # other indices

@@ -73,7 +73,7 @@ def test_no_more_than_the_trials_are_judged_and_none_twice() -> None:
     found = descend(start, within(20), loss, trials=5, progress=lambda _, done, total: told.append((done, total)))
     assert len(judged) == 6  # the start, and the trials
     assert len(set(judged)) == len(judged)
-    assert told == [(n, 5) for n in range(5)]
+    assert told == [(n, 5) for n in range(6)]
     assert tuple(within(20)(found).values()) == min(judged, key=random)
 
 
