@@ -28,6 +28,7 @@ INNER = 2  # solve, measure the chosen kernels, solve again
 CLOSE = 0.97  # a plan below this share of the budget leaves something unused
 FAR = 0.9  # and below this one so much that more rounds are worth their time
 MARGIN = 0.985  # aim at the middle of what is accepted: two measurements of one network differ by about a percent
+JUDGED_MARGIN = 0.9925  # where plans are judged: their rule looks 1.5% down from its goal, and this is half of that above MARGIN
 BACK_OFF = 0.98  # aim so much lower where the plan would be one that was measured above the budget, and in each round besides
 BISECTIONS = 8
 SETTLED = 0.01  # relative change of the predicted latency by which the inner loop ends
@@ -133,6 +134,11 @@ class Fitter:
                 break
         return solution
 
+    @property
+    def margin(self) -> float:
+        """The share of a budget to aim at."""
+        return MARGIN if self.values.judge is None else JUDGED_MARGIN
+
     def gain(self, solution: Solution) -> float:
         """Of plans within the budget the one that loses least, where that can be judged, else the most valuable, has the largest."""
         judge = self.values.judge
@@ -175,7 +181,7 @@ def fit(fitter: Fitter, budget: float, measure: MeasureBuild, gain: Callable[[So
     gain = gain or fitter.gain
     rounds: list[Round] = []
     best: Found | None = None
-    margin = MARGIN
+    margin = fitter.margin
     for turn in range(ROUNDS + MORE):
         if turn >= ROUNDS:
             if best is not None and best[0].measured.seconds >= FAR * budget:

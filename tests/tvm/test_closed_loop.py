@@ -9,7 +9,7 @@ import pytest
 from billhook.compiler import fit as loop
 from billhook.compiler.aim import aim
 from billhook.compiler.engine import Build
-from billhook.compiler.fit import Fitted, Fitter, Sizes, fit
+from billhook.compiler.fit import MARGIN, Fitted, Fitter, Sizes, fit
 from billhook.costmodel.calibration import Calibration, calibrate
 from billhook.ir.errors import BudgetError
 from billhook.ir.latency import Latency
@@ -24,6 +24,7 @@ class Formula:
     """A fitter over one axis of `steps` sizes: what it predicts is size / steps seconds."""
 
     steps: int
+    margin: float = MARGIN
     pairs: list[tuple[Latency, Latency]] = field(default_factory=list[tuple[Latency, Latency]])
     built: list[int] = field(default_factory=list[int])
 
