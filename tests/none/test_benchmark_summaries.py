@@ -54,7 +54,7 @@ def test_order_is_judged_apart_from_size() -> None:
 
 
 def test_coverage_counts_the_measurements_inside() -> None:
-    offs = [0.0, 0.01, 0.05, -0.05]
+    offs = [0.0, 0.01, 0.4, -0.4]
     rows = [_predicted("dense", 0, 1.0, share=1.0), *(_predicted("evaluation", i, 0.5, off, 1.0) for i, off in enumerate(offs))]
     assert prediction.summarise(rows)["interval_coverage"] == 0.5
 
